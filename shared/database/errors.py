@@ -1,0 +1,60 @@
+"""What a person is told when the database fails, whichever database it is."""
+
+from __future__ import annotations
+
+import errno
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from shared.errors import BharatVerseError, Unavailable
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer; nothing was changed. Try again in a moment."""
+
+    code = "database_unavailable"
+
+
+class DatabaseBusy(Unavailable):
+    """The database is busy; nothing was changed. Try again in a moment."""
+
+    code = "database_busy"
+
+
+class StorageFull(Unavailable):
+    """The archive's disk is full; nothing was changed. Free some space, then try again."""
+
+    code = "storage_full"
+
+
+class SchemaMissing(BharatVerseError):
+    """The database has no or an older schema; run `bharatverse migrate`."""
+
+    code = "schema_missing"
+
+
+class SchemaNewer(BharatVerseError):
+    """The database was written by a newer BharatVerse; update this one to open it."""
+
+    code = "schema_newer"
+
+
+def translate(error: Exception) -> BharatVerseError | None:
+    """The sentence for a database error, or None when it is a fault in our own code."""
+    if isinstance(error, PoolTimeout):
+        return DatabaseBusy()
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return StorageFull()
+    if not isinstance(error, DBAPIError):
+        return None
+    text = str(error.orig).lower()
+    if "disk is full" in text or "no space left" in text or "disk i/o error" in text:
+        return StorageFull()
+    if "no such table" in text or "undefinedtable" in type(error.orig).__name__.lower():
+        return SchemaMissing()
+    if "locked" in text or "timeout" in text or "too many clients" in text:
+        return DatabaseBusy()
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return DatabaseUnavailable()
+    return None
