@@ -8,13 +8,14 @@ that names the setting, the value and what is allowed.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
@@ -98,9 +99,31 @@ def _parse_urls(text: str) -> tuple[str, ...]:
     return urls
 
 
+def _parse_folder(text: str) -> Path:
+    if not text.strip() or "\0" in text:
+        raise ValueError(text)
+    return Path(text)
+
+
+def _parse_login(text: str) -> str:
+    # Flower compares in constant time, which Python does for ASCII only.
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError(text)
+    return text
+
+
+def _parse_login_name(text: str) -> str:
+    if ":" in text:  # HTTP's basic authentication ends the name there
+        raise ValueError(text)
+    return _parse_login(text)
+
+
 _SWITCH = Kind(_parse_switch, "true or false")
 _TEXT = Kind(str, "any text")
 _URLS = Kind(_parse_urls, "http or https URLs separated by commas, or nothing")
+_FOLDER = Kind(_parse_folder, "the path of a folder")
+_LOGIN_NAME = Kind(_parse_login_name, "printable ASCII without a colon")
+_LOGIN_PASSWORD = Kind(_parse_login, "printable ASCII")
 _PORT = _integer(1, 65535)
 
 
@@ -130,7 +153,7 @@ class Settings:
     """One value for every setting; the environment variable is the field's name in capitals."""
 
     bharatverse_home: Path = setting(
-        "./var", Kind(Path, "a folder"), "where the archive's data lies", toml="app.home"
+        "./var", _FOLDER, "where the archive's data lies", toml="app.home"
     )
     database_url: str = setting(
         "",
@@ -144,7 +167,7 @@ class Settings:
     redis_url: str = setting(
         "",
         _url(
-            "redis", "rediss", "unix", example="redis://host:6379/0",
+            "redis", "rediss", example="redis://host:6379/0",
             empty="`make up` starts an embedded server on REDIS_PORT",
         ),
         "broker, results and cache; empty means the embedded server on REDIS_PORT",
@@ -165,10 +188,10 @@ class Settings:
     )  # fmt: skip
     flower_host: str = setting("127.0.0.1", _TEXT, "address Flower listens on", toml="flower.host")
     flower_port: int = setting("5555", _PORT, "port of Flower", toml="flower.port")
-    flower_user: str = setting("admin", _TEXT, "Flower's sign-in name", toml="flower.user")
+    flower_user: str = setting("admin", _LOGIN_NAME, "Flower's sign-in name", toml="flower.user")
     flower_password: str = setting(
-        "", _TEXT, "Flower's password; empty means one is made and kept in BHARATVERSE_HOME",
-        toml="flower.password", secret=True,
+        "", _LOGIN_PASSWORD, "Flower's password; empty means one is made and kept in "
+        "BHARATVERSE_HOME", toml="flower.password", secret=True,
     )  # fmt: skip
     worker_concurrency: int = setting(
         "0", _integer(0, 256), "processes of the AI worker; 0 means one a core, at most 4, because "
@@ -243,7 +266,7 @@ class Settings:
         toml="database.timeout_seconds",
     )  # fmt: skip
     redis_timeout_seconds: float = setting(
-        "1", _number(0.05, 60), "longest wait for Redis inside a page run; a saved job is rung later",
+        "1", _number(0.05, 60), "longest wait for Redis in a page run; a saved job is rung later",
         toml="redis.timeout_seconds",
     )  # fmt: skip
     ping_timeout_seconds: float = setting(
@@ -317,12 +340,15 @@ class Settings:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown: `redis://user:***@host`."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """The URL as it may be shown: `redis://user:***@host`.
+
+    It looks at the text only, because what cannot be parsed as a URL may hold a password, too.
+    """
+    url = re.sub(r"(?i)([?&]password=)[^&]*", r"\1***", url)
+    login, at, rest = url.rpartition("@")
+    scheme, slashes, login = login.rpartition("://")
+    user, colon, _ = login.partition(":")
+    return f"{scheme}{slashes}{user}:***@{rest}" if at and colon else url
 
 
 def load_settings(environ: Mapping[str, str], *, root: Path = ROOT) -> Settings:
@@ -346,18 +372,23 @@ def load_settings(environ: Mapping[str, str], *, root: Path = ROOT) -> Settings:
         try:
             values[item.name] = kind.parse(text)
         except (ValueError, TypeError):
-            shown = without_password(text) if item.metadata["secret"] else text
             complaints.append(
-                f"{name} is '{shown}' (from {source}), but it must be {kind.allowed}."
+                f"{name} is '{_shown(item, text)}' (from {source}), but it must be {kind.allowed}."
             )
     if complaints:
         raise InvalidSetting(" ".join(complaints))
     home = values["bharatverse_home"].expanduser()
-    # The default follows the checkout, so that `bharatverse` finds the same archive from anywhere;
-    # a path that somebody wrote follows the folder they wrote it in.
-    base = root if home == Path("var") and "BHARATVERSE_HOME" not in environ else Path.cwd()
+    # A path in a file follows the checkout, so that `bharatverse` finds the same archive from
+    # anywhere; one in the environment follows the folder where somebody wrote it.
+    base = Path.cwd() if "BHARATVERSE_HOME" in environ else root
     values["bharatverse_home"] = (base / home).resolve()
     return Settings(**values)
+
+
+def _shown(item: Field[Any], text: str) -> str:
+    if not item.metadata["secret"]:
+        return text
+    return without_password(text) if "url" in item.name else "***"
 
 
 def _read_secrets(root: Path) -> tuple[dict[str, Any], Path | None]:

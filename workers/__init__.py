@@ -1,0 +1,1 @@
+"""What runs in the background: doorways only; the work itself is done in `shared`."""

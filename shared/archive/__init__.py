@@ -1,0 +1,1 @@
+"""Items: what people contribute, how it is checked, kept and read."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 
-class database_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
+class database_now(FunctionElement[float]):
     """Seconds since 1970 by the database's clock, with fractions."""
 
     type = Float()

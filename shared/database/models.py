@@ -75,7 +75,7 @@ class Visibility(StrEnum):
 
 
 class JobState(StrEnum):
-    """QUEUED -> RUNNING -> DONE | FAILED | CANCELLED | QUARANTINED; RUNNING -> QUEUED on recovery."""
+    """QUEUED <-> RUNNING -> DONE | FAILED | CANCELLED | QUARANTINED."""
 
     QUEUED = "QUEUED"  #: saved; a worker will claim it
     RUNNING = "RUNNING"  #: claimed by a worker that renews its lease
@@ -87,6 +87,15 @@ class JobState(StrEnum):
 
 #: States in which a job still has work before it.
 LIVE = (JobState.QUEUED, JobState.RUNNING)
+
+
+def _stored_as_text(members: type[StrEnum]) -> Enum:
+    return Enum(
+        members,
+        native_enum=False,
+        length=20,
+        values_callable=lambda enum: [member.value for member in enum],
+    )
 
 
 class Base(DeclarativeBase):
@@ -104,15 +113,9 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's declared attribute
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
-        Role: Enum(
-            Role, native_enum=False, length=20, values_callable=lambda e: [m.value for m in e]
-        ),
-        Visibility: Enum(
-            Visibility, native_enum=False, length=20, values_callable=lambda e: [m.value for m in e]
-        ),
-        JobState: Enum(
-            JobState, native_enum=False, length=20, values_callable=lambda e: [m.value for m in e]
-        ),
+        Role: _stored_as_text(Role),
+        Visibility: _stored_as_text(Visibility),
+        JobState: _stored_as_text(JobState),
     }
 
 
@@ -170,6 +173,22 @@ class Item(Base):
     def language(self) -> str | None:
         """ISO 639-1 code: what the contributor said, else what was detected, else None."""
         return self.declared_language or self.detected_language
+
+
+class Draft(Base):
+    """What a person is writing and has not contributed yet; one a person."""
+
+    __tablename__ = "drafts"
+
+    user_id: Mapped[str] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    submission_key: Mapped[str] = mapped_column(String(64), default=new_id)
+    title: Mapped[str] = mapped_column(Text, default="")
+    text: Mapped[str] = mapped_column(Text, default="")
+    language: Mapped[str | None] = mapped_column(String(8))
+    visibility: Mapped[Visibility] = mapped_column(default=Visibility.PUBLIC)
+    saved_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
 
 
 class Enrichment(Base):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from shared.database.engine import _WRITING, engine, reading
 from shared.database.errors import SchemaMissing, SchemaNewer, translate
@@ -62,8 +62,8 @@ def check_schema() -> None:
         raise SchemaNewer()
 
 
-def _version(connection: object) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):  # type: ignore[attr-defined]
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
         return None
-    row = connection.execute(text("SELECT version_num FROM alembic_version")).first()  # type: ignore[attr-defined]
+    row = connection.execute(text("SELECT version_num FROM alembic_version")).first()
     return None if row is None else str(row[0])

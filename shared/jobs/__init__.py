@@ -1,0 +1,1 @@
+"""The ledger of jobs: submit or join, claim, lease, progress, recovery."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 
 from shared.database.models import Base, UtcDateTime
 
 
-def _render(kind: str, item: Any, _context: Any) -> str | bool:
+def _render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
     return "UtcDateTime()" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 

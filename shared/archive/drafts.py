@@ -1,0 +1,57 @@
+"""What a person is writing, kept as they go: a lost connection costs nothing."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from shared.accounts.policy import Action, Actor, require
+from shared.config import get_settings
+from shared.database.engine import reading, writing
+from shared.database.models import Draft, Visibility
+
+
+def load_draft(actor: Actor) -> Draft | None:
+    """The person's draft; None when there is none."""
+    with reading() as session:
+        return None if actor.user_id is None else session.get(Draft, actor.user_id)
+
+
+def save_draft(
+    actor: Actor,
+    *,
+    submission_key: str,
+    title: str,
+    text: str,
+    language: str | None,
+    visibility: Visibility,
+) -> None:
+    """Keep the draft as it stands, right or wrong.
+
+    What the database cannot hold (NUL, lone surrogates) and what goes beyond the size that could
+    be contributed is left out of the kept copy only.
+    """
+    require(actor, Action.CONTRIBUTE)
+    assert actor.user_id is not None
+    limit = get_settings().max_text_bytes
+    draft = Draft(
+        user_id=actor.user_id,
+        submission_key=submission_key,
+        title=_storable(title, limit),
+        text=_storable(text, limit),
+        language=language,
+        visibility=visibility,
+    )
+    with writing() as session:
+        session.merge(draft)
+
+
+def discard_draft(session: Session, user_id: str, submission_key: str) -> None:
+    """Drop the draft that has become a contribution, in the contribution's own transaction."""
+    session.execute(
+        delete(Draft).where(Draft.user_id == user_id, Draft.submission_key == submission_key)
+    )
+
+
+def _storable(text: str, limit: int) -> str:
+    return text[:limit].replace("\0", "").encode("utf-8", "ignore").decode()

@@ -1,0 +1,155 @@
+"""Whether everything that the archive needs is there, with evidence."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from shared.config import get_settings, without_password
+from shared.database.engine import engine
+from shared.database.schema import check_schema
+from shared.errors import BharatVerseError, Unavailable
+from shared.queue import QUEUES
+from shared.redis_client import REDIS_ERRORS, RedisUnavailable, client
+
+#: Seconds between two canary tasks of a queue.
+CANARY_INTERVAL = 10
+#: Seconds after which a queue without evidence counts as dead: several canaries and a long task.
+CANARY_MAX_AGE = 60
+
+_QUEUE_KEY = "health:queue:{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One part of the archive: what was seen, and what to do about it."""
+
+    name: str
+    ok: bool
+    detail: str  # what was seen: "SQLite, 3 ms"
+    remedy: str = ""  # what to do, when it is not ok
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All checks."""
+
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a contribution would travel the whole way now."""
+        return all(check.ok for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"ready": ..., "checks": [...]}`."""
+        return {"ready": self.ready, "checks": [asdict(check) for check in self.checks]}
+
+
+def report() -> Report:
+    """Look at the database, Redis, a recent task of each queue, and the disk."""
+    return Report([check_database(), check_redis(), *check_queues(), check_disk()])
+
+
+def check_database() -> Check:
+    """It answers and has this version's schema."""
+    settings = get_settings()
+    started = time.monotonic()
+    try:
+        check_schema()
+    except Unavailable as error:
+        where = without_password(settings.sqlalchemy_url)
+        return Check(
+            name="database", ok=False, detail=error.sentence,
+            remedy=f"Start the database, or correct DATABASE_URL (now {where}).",
+        )  # fmt: skip
+    except BharatVerseError as error:
+        return Check(
+            name="database", ok=False, detail=error.sentence, remedy="Run `bharatverse migrate`."
+        )
+    name = "SQLite" if engine().dialect.name == "sqlite" else "PostgreSQL"
+    return Check(name="database", ok=True, detail=f"{name}, {_ms(started)}")
+
+
+def check_redis() -> Check:
+    """It answers, and accepts writes."""
+    settings = get_settings()
+    started = time.monotonic()
+    try:
+        client().set("health:write", 1, px=1000)
+    except REDIS_ERRORS as error:
+        where = without_password(settings.broker_url)
+        remedy = (
+            f"`make up` starts the embedded server on port {settings.redis_port}."
+            if settings.embedded_redis
+            else f"Start Redis, or correct REDIS_URL (now {where})."
+        )
+        # The error's own words may quote the URL with its password.
+        detail = f"Redis does not answer or takes no writes ({type(error).__name__})."
+        return Check(name="redis", ok=False, detail=detail, remedy=remedy)
+    return Check(name="redis", ok=True, detail=_ms(started))
+
+
+def check_queues() -> list[Check]:
+    """A task has passed through each queue not long ago."""
+    try:
+        seen = last_tasks()
+    except RedisUnavailable as error:
+        return [
+            Check(name=f"queue {queue}", ok=False, detail=error.sentence, remedy="See redis.")
+            for queue in QUEUES
+        ]
+    return [_check_queue(queue, age) for queue, age in seen.items()]
+
+
+def _check_queue(queue: str, age: float | None) -> Check:
+    name, worker = f"queue {queue}", "worker-ai" if queue == "ai" else "worker-ops"
+    if age is None or age > CANARY_MAX_AGE:
+        detail = "no task has passed" + ("" if age is None else f" for {age:.0f} s")
+        return Check(name=name, ok=False, detail=detail, remedy=f"Start {worker}; see its log.")
+    return Check(name=name, ok=True, detail=f"a task passed {age:.0f} s ago")
+
+
+def check_disk() -> Check:
+    """There is room where the data lies."""
+    settings = get_settings()
+    home = settings.bharatverse_home
+    try:
+        free = shutil.disk_usage(home).free // 1_000_000
+    except OSError as error:
+        return Check(
+            name="disk", ok=False, detail=f"{home}: {error.strerror}",
+            remedy="Make the folder, or set BHARATVERSE_HOME.",
+        )  # fmt: skip
+    enough = free >= settings.min_free_disk_mb
+    return Check(
+        name="disk", ok=enough, detail=f"{free:,} MB free in {home}",
+        remedy="" if enough else f"Free some space; {settings.min_free_disk_mb} MB are needed.",
+    )  # fmt: skip
+
+
+def note_task_passed(queue: str) -> None:
+    """A worker calls this from a task of the queue: the evidence that it consumes."""
+    client().set(_QUEUE_KEY.format(queue), time.time(), ex=CANARY_MAX_AGE * 10)
+
+
+def last_tasks() -> dict[str, float | None]:
+    """Seconds since a task last passed through each queue; None when none did.
+
+    Raises `RedisUnavailable`.
+    """
+    try:
+        values: Any = client().mget([_QUEUE_KEY.format(queue) for queue in QUEUES])
+    except REDIS_ERRORS as error:
+        raise RedisUnavailable() from error
+    now = time.time()
+    return {
+        queue: None if value is None else max(0.0, now - float(value))
+        for queue, value in zip(QUEUES, values, strict=True)
+    }
+
+
+def _ms(started: float) -> str:
+    return f"{(time.monotonic() - started) * 1000:.0f} ms"

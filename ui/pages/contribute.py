@@ -1,0 +1,146 @@
+"""Contribute: one form that asks little. The draft stays until it is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from shared.accounts.policy import Action, Actor, may
+from shared.archive import items
+from shared.archive.checks import MAX_TITLE_LENGTH, check_text, check_title
+from shared.archive.drafts import load_draft, save_draft
+from shared.database.models import Visibility, new_id
+from shared.enrichment.languages import LANGUAGES
+from shared.errors import BharatVerseError, Invalid
+from ui.components.frame import show_sign_up_hint
+from ui.components.item_card import language_name
+from ui.components.plain import escape_markdown
+from ui.session import current_actor
+
+_DETECT = "detect"
+_WHO = {
+    Visibility.PUBLIC: "Everyone",
+    Visibility.MEMBERS: "Members of the archive",
+    Visibility.PRIVATE: "Only me",
+}
+_FIELDS = ("draft_title", "draft_text", "draft_language", "draft_visibility", "draft_key")
+
+
+def show(actor: Actor) -> None:
+    st.title("Contribute a story")
+    if not may(actor, Action.CONTRIBUTE):
+        st.info("Contributing needs an account that may contribute.")
+        show_sign_up_hint()
+        return
+    if "draft_key" not in st.session_state:
+        take_up_draft(actor)
+    show_form()
+
+
+def take_up_draft(actor: Actor) -> None:
+    """Fill the form with what was being written, on this or another device."""
+    draft = load_draft(actor)
+    st.session_state["draft_key"] = draft.submission_key if draft else new_id()
+    if draft is not None:
+        st.session_state["draft_title"] = draft.title
+        st.session_state["draft_text"] = draft.text
+        st.session_state["draft_language"] = draft.language or _DETECT
+        st.session_state["draft_visibility"] = draft.visibility
+
+
+@st.fragment
+def show_form() -> None:
+    """A fragment: typing runs only the form again, not the whole page."""
+    title = st.text_input(
+        "Title",
+        key="draft_title",
+        max_chars=MAX_TITLE_LENGTH,
+        placeholder="What is this story called?",
+        persist_state="session",
+        on_change=keep_draft,
+    )
+    show_complaint(title, check_title)
+    text = st.text_area(
+        "Story",
+        key="draft_text",
+        height=320,
+        placeholder="Write or paste it here, in any language.",
+        persist_state="session",
+        on_change=keep_draft,
+    )
+    show_complaint(text, check_text)
+    language = st.selectbox(
+        "Language",
+        [_DETECT, *LANGUAGES],
+        key="draft_language",
+        format_func=lambda code: "Find out by itself" if code == _DETECT else language_name(code),
+        help="Say it if you can: people know their language better than a machine does.",
+        persist_state="session",
+        on_change=keep_draft,
+    )
+    visibility = st.radio(
+        "Who may see it?",
+        list(_WHO),
+        key="draft_visibility",
+        format_func=_WHO.__getitem__,
+        horizontal=True,
+        persist_state="session",
+        on_change=keep_draft,
+    )
+    if st.button("Contribute", type="primary", icon=":material/send:"):
+        save(title or "", text or "", language, visibility)
+    elif trouble := st.session_state.get("draft_trouble"):
+        st.caption(f":material/cloud_off: Draft kept only in this tab: {escape_markdown(trouble)}")
+    elif title or text:
+        st.caption(":material/cloud_done: Draft kept")
+
+
+def keep_draft() -> None:
+    """Save the draft whenever a field was left; the form itself keeps it when that fails."""
+    state = st.session_state
+    language = state.get("draft_language")
+    try:
+        save_draft(
+            current_actor()[0],
+            submission_key=state["draft_key"],
+            title=state.get("draft_title") or "",
+            text=state.get("draft_text") or "",
+            language=None if language == _DETECT else language,
+            visibility=state.get("draft_visibility") or Visibility.PUBLIC,
+        )
+        state.pop("draft_trouble", None)
+    except BharatVerseError as error:
+        state["draft_trouble"] = error.sentence
+
+
+def show_complaint(value: str | None, check: Callable[[str], str]) -> None:
+    """Say what is wrong with a field as soon as something was typed into it."""
+    if not value:
+        return
+    try:
+        check(value)
+    except Invalid as error:
+        st.warning(escape_markdown(error.sentence))
+
+
+def save(title: str, text: str, language: str | None, visibility: Visibility | None) -> None:
+    """Save it and go to its page; on any failure say why and keep the draft."""
+    try:
+        made = items.contribute(
+            current_actor()[0],  # asked anew: the sign-in may have ended while one wrote
+            title=title,
+            text=text,
+            language=None if language in (None, _DETECT) else language,
+            visibility=visibility or Visibility.PUBLIC,
+            submission_key=st.session_state["draft_key"],
+        )
+    except BharatVerseError as error:
+        st.error(f"Not saved: {escape_markdown(error.sentence)} Your draft is still here.")
+        return
+    for field in (*_FIELDS, "draft_trouble"):
+        st.session_state.pop(field, None)
+    st.switch_page("pages/item.py", query_params={"id": made.item_id})
+
+
+show(st.session_state["actor"])
