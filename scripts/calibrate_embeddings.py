@@ -1,4 +1,4 @@
-"""Computes the mean vectors of each language anew: run it after changing the sentences or the model.
+"""Computes the mean vector of each language; run it when the sentences or the model change.
 
 python scripts/calibrate_embeddings.py
 """

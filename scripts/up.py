@@ -821,7 +821,7 @@ def supervise(
     run, log_folder = home / "run", home / "log"
     try:
         for folder in (run, log_folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = hold_lock(run / "up.lock", settings)
         flower_password(settings)  # made now, while the operator can still be told if it fails
     except OSError as error:

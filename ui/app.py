@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from shared.errors import BharatVerseError
 from ui.components.frame import show_account_links, show_trouble
 from ui.session import current_actor
 
-st.set_page_config(page_title="BharatVerse", page_icon=":material/temple_hindu:", layout="centered")
+# A file of our own: a Material icon here would be fetched from a server of Google's.
+ICON = str(Path(__file__).with_name("favicon.svg"))
+st.set_page_config(page_title="BharatVerse", page_icon=ICON, layout="centered")
 
 PAGES = [
     st.Page("pages/home.py", title="Home", icon=":material/home:", default=True),
     st.Page("pages/contribute.py", title="Contribute", icon=":material/edit_note:"),
-    st.Page("pages/jobs.py", title="Jobs", icon=":material/progress_activity:"),
+    st.Page("pages/jobs.py", title="Jobs", icon=":material/checklist:"),
     st.Page("pages/item.py", title="Item", visibility="hidden"),
 ]
 

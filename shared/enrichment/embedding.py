@@ -12,9 +12,7 @@ from shared.providers.local import PROVIDER, embedder
 from shared.providers.local.embedder import Vector
 
 
-def find_embedding(
-    reading: Reading, tongue: Tongue, *, tick: Callable[[int], None]
-) -> Finding:
+def find_embedding(reading: Reading, tongue: Tongue, *, tick: Callable[[int], None]) -> Finding:
     """The EMBEDDING finding; `tick` is told before each passage how many are done.
 
     The vector is the normalised mean of the passages' vectors as the model gives them, not yet

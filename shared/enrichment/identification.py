@@ -25,7 +25,7 @@ from shared.providers.local import PROVIDER, identification
 
 # English words, names of tags and addresses are common inside an Indian text; a text with so many
 # words in an Indian script is not an English one that quotes.
-_INDIAN_SHARE = 0.3
+_INDIAN_SHARE = 0.35
 
 # Of the mean of the three votes; two of three must agree. English must be clearer, because both
 # models often take romanised Indian text for English.
@@ -126,14 +126,12 @@ def find_script(letters: Letters, *, found: str | None) -> Finding:
         "shares": {each.code: round(letters.share(each), 3) for each in letters.counts if each},
     }
     if script is None:
-        note = (
-            f"The letters ({_letters_name(letters.words)}) belong to none of the scripts known here."
-            if letters.words
-            else "There are no words in this text."
-        )
-        return _finding(Step.SCRIPT, None, None, parameters, None, note)
+        nothing = "There are no words in this text."
+        if letters.words:
+            nothing = f"No script known here has these letters ({_letters_name(letters.words)})."
+        return _finding(Step.SCRIPT, None, None, parameters, None, nothing)
     romanised = found is not None and LATIN not in language(found).scripts and script is LATIN
-    value = {"script": script.code, "name": script.name, "romanised": romanised}
+    value: JSON = {"script": script.code, "name": script.name, "romanised": romanised}
     others = [each for each in letters.counts if each and each is not script]
     note = None
     if letters.share(script) < 1 and others:

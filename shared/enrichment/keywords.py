@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -101,7 +102,7 @@ def _candidates(runs: Iterable[list[str]]) -> list[str]:
                 spelling.setdefault(tuple(keys[at : at + size]), " ".join(run[at : at + size]))
 
     def weight(phrase: tuple[str, ...]) -> float:
-        return sum(frequency[word] * len(word) ** 0.5 for word in phrase)
+        return sum(frequency[word] * math.sqrt(len(word)) for word in phrase)
 
     chosen: list[str] = []
     used: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.enrichment.finding import Finding
@@ -51,11 +52,11 @@ class Tongue:
         Two slips are not followed: a declared language that is not written in these letters,
         and English declared for romanised text or the other way round.
         """
-        found = language(detected.value) if isinstance(detected.value, str) else None
-        letters = script.value["script"] if isinstance(script.value, dict) else None
+        found = language(detected.language) if detected.language else None
+        letters = script.value["script"] if isinstance(script.value, Mapping) else None
         chosen = found
         if declared is not None:
-            home = letters in (each.code for each in declared.scripts)
+            home = any(letters == each.code for each in declared.scripts)
             kind = found is None or (found.code == "en") == (declared.code == "en")
             if (home or letters == LATIN.code) and kind:
                 chosen = declared

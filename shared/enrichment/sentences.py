@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 Part = TypeVar("Part")
@@ -15,11 +18,6 @@ _END = re.compile(
     r"(?:[।॥۔؟]+|(?<![.!?…])[.!?…]++(?=[\"'”’»)\]]{0,3}(?:\s|$)))[\"'”’»)\]]{0,3}|\n+"
 )
 _LETTER = re.compile(r"[^\W\d_]")
-_ABBREVIATIONS = frozenset(
-    "dr mr mrs ms prof st smt shri sri sh no nos rs vs viz fig vol pp "
-    "डॉ डा प्रो पं श्री श्रीमती सौ रु क्र ডঃ ডা ড மருத்துவர் டாக்டர் திரு திருமதி డా శ్రీ "
-    "ડૉ ડો શ્રી ಡಾ ಶ್ರೀ ഡോ ശ്രീ ਡਾ ਸ੍ਰੀ ଡ ଶ୍ରୀ".split()
-)
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)+")  # K. R. Narayanan, e.g., i.e.
 _REACH = 16  # characters looked back over for an abbreviation
 _JOINERS = "\u200c\u200d"
@@ -54,10 +52,17 @@ def sentences(text: str) -> list[str]:
     return [text[start:end].strip() for start, end in spans]
 
 
+@cache
+def _abbreviations() -> frozenset[str]:
+    """Abbreviations that are followed by a full stop and a name or a number, in any language."""
+    lists = json.loads(Path(__file__).with_name("abbreviations.json").read_text("utf-8"))
+    return frozenset(word for words in lists.values() for word in words.split())
+
+
 def _abbreviates(head: str) -> bool:
     """Whether the full stop at the end of `head` belongs to an abbreviation."""
     last = head.split()[-1].lstrip("(['\"“‘")
-    return last[:-1].casefold() in _ABBREVIATIONS or _INITIALS.fullmatch(last) is not None
+    return last[:-1].casefold() in _abbreviations() or _INITIALS.fullmatch(last) is not None
 
 
 def pieces(sentences: Iterable[str], *, longest: int) -> Iterator[str]:

@@ -78,10 +78,11 @@ def find_themes(tongue: Tongue, *, text: Vector | None) -> Finding:
 def _themes() -> Vector:
     """One normalised vector a theme, in the order of `descriptions`."""
     english = mean("en").query
-    vectors = [
-        centred(np.array([embedder.query(sentence) for sentence in sentences]), english).mean(axis=0)
-        for sentences in descriptions().values()
-    ]
-    themes: Vector = np.array(vectors)
+    themes: Vector = np.array(
+        [
+            np.mean([centred(embedder.query(each), english) for each in sentences], axis=0)
+            for sentences in descriptions().values()
+        ]
+    )
     themes /= np.linalg.norm(themes, axis=1, keepdims=True)
     return themes

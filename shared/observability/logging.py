@@ -16,7 +16,15 @@ from typing import cast
 import structlog
 
 #: Libraries whose INFO lines tell an operator nothing; DEBUG shows them again.
-_CHATTY = ("httpx", "urllib3", "watchdog", "alembic", "matplotlib", "asyncio")
+_CHATTY = (
+    "urllib3",
+    "alembic",
+    "asyncio",
+    # A line for every canary; what a job did is in our own lines.
+    "celery.beat",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -13,7 +13,9 @@ from shared.errors import BharatVerseError
 
 _STYLE = """
 <style>
+.stMainBlockContainer { padding-top: 4.5rem; }
 .bv-account { text-align: right; font-size: .9rem; margin: 0; }
+.stHtml a { color: var(--st-link-color, inherit); }
 .bv-title { overflow-wrap: anywhere; line-height: 1.25; padding: .5rem 0 0; }
 .bv-prose { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.8; font-size: 1.1rem;
   max-width: 42rem; unicode-bidi: isolate; }

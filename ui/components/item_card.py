@@ -17,7 +17,9 @@ def show_item_card(item: Item) -> None:
     """The title as a link, who gave it, and how it begins."""
     with st.container(border=True):
         st.page_link(
-            "pages/item.py", label=escape_markdown(item.title), query_params={"id": item.id}
+            "pages/item.py",
+            label=f"**{escape_markdown(item.title)}**",
+            query_params={"id": item.id},
         )
         st.caption(f"{language_name(item.language)} · {escape_markdown(item.owner.name)}")
         preview = " ".join(item.text[: _PREVIEW * 2].split())

@@ -44,7 +44,7 @@ def show_numbers() -> None:
 
 
 def show_recent(actor: Actor) -> None:
-    st.header("Recently shared")
+    st.subheader("Recently shared")
     recent = items.recent_items(actor, limit=_RECENT)
     if not recent:
         st.info("Nothing has been shared yet. The first story may be yours.")

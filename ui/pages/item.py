@@ -29,7 +29,6 @@ _HEADINGS = {
     Step.KEYWORDS: "Keywords",
     Step.THEMES: "Themes",
     Step.SENTIMENT: "Mood",
-    Step.EMBEDDING: "Fingerprint for search",
 }
 
 
@@ -73,7 +72,7 @@ def show_work(view: ItemView) -> None:
 def show_findings(view: ItemView) -> None:
     if not view.enrichments:
         return
-    st.header("What the machine found")
+    st.subheader("What the machine found")
     st.caption("Drafts by AI. They change nothing of what was contributed, and may be wrong.")
     found = {enrichment.step: enrichment for enrichment in view.enrichments}
     for step, heading in _HEADINGS.items():
@@ -99,8 +98,6 @@ def show_value(found: Enrichment) -> None:
         st.text(found.value["name"])
     elif found.step == Step.SENTIMENT:
         st.text(f"{found.value['label']} ({found.value['compound']:+.2f} of -1 to +1)")
-    elif found.step == Step.EMBEDDING:
-        st.text(f"{found.value['dimensions']} numbers from {found.value['passages']} passages")
     elif isinstance(found.value, list):
         show_words(found.value, language=found.language)
     else:

@@ -44,7 +44,7 @@ def show_jobs(actor: Actor) -> None:
                 else:
                     st.page_link(
                         "pages/item.py",
-                        label=escape_markdown(title),
+                        label=f"**{escape_markdown(title)}**",
                         query_params={"id": job.item_id or ""},
                     )
                 st.caption(

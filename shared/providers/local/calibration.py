@@ -37,7 +37,7 @@ def mean(tag: str | None) -> Mean:
     """The mean of a language; the mean over all languages where that one has none."""
     tags = json.loads(PROVENANCE.read_text("utf-8"))["languages"]
     vectors = np.load(VECTORS)
-    if tag in tags:
+    if tag is not None and tag in tags:
         passage, query = vectors[tags.index(tag)]
         return Mean(passage, query, tag)
     passage, query = vectors.mean(axis=0)
