@@ -12,7 +12,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN_PINS := requirements.txt requirements-ai.txt
-PINS := $(RUN_PINS) requirements-dev.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate
 
@@ -45,7 +44,7 @@ lock: $(STAMP)
 # uv installs the whole set in a fraction of pip's time; pip does where uv cannot be had. What runs
 # is compiled now (uv does not by itself): ten seconds here save every process several at its first
 # start. The stamp lets a second `make up` start at once.
-$(STAMP): $(PINS) pyproject.toml
+$(STAMP): $(RUN_PINS) requirements-dev.txt pyproject.toml
 	@$(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null || { \
 	  $(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || { \
 	    echo "BharatVerse needs Python 3.11 or newer, but '$(PYTHON)' is" \
@@ -59,15 +58,17 @@ $(STAMP): $(PINS) pyproject.toml
 	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    "$$(grep '^uv==' requirements-dev.txt)" \
-	  || echo "uv cannot be had here; pip installs instead, which takes about a minute."; }
+	  || echo "uv cannot be had here; pip installs instead, which takes longer."; }
 	@echo "Installing the pinned packages ..."
 	@if [ -x $(BIN)/uv ]; then \
 	  install="$(BIN)/uv pip install --quiet --python $(BIN)/python"; compile=--compile-bytecode; \
+	  dev=requirements-dev.txt; \
 	else \
 	  install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; compile=; \
+	  dev=$(VENV)/requirements-dev.txt; grep -v '^uv==' requirements-dev.txt > $$dev; \
 	fi; \
-	$$install $$compile $(foreach pins,$(RUN_PINS),-r $(pins)) && \
-	$$install $(foreach pins,$(PINS),-r $(pins)) && $$install --no-deps -e . || { \
+	run="$(foreach pins,$(RUN_PINS),-r $(pins))"; \
+	$$install $$compile $$run && $$install $$run -r $$dev && $$install --no-deps -e . || { \
 	  echo "The packages could not be installed; the lines above say why." \
 	    "Mend that and run make again: it goes on where it stopped." >&2; exit 1; }
 	@touch $(STAMP)

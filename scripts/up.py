@@ -567,7 +567,7 @@ async def redis_answers(port: int) -> bytes:
 async def ask_readyz(settings: Settings) -> tuple[bool, str]:
     """Whether the UI calls the archive ready, and if not, what is missing in words."""
     host = settings.ui_host
-    if host in {"", "0.0.0.0", "::"}:  # noqa: S104 - where it listens, not where we do
+    if host in {"", "0.0.0.0", "::"}:  # where it listens, not where we do
         host = "127.0.0.1"
     try:
         async with asyncio.timeout(5):

@@ -20,6 +20,7 @@ from shared.config import Settings, get_settings
 from shared.database import engine as database
 from shared.database.models import Role, Visibility
 from shared.database.schema import migrate
+from tests.house import House, copy_checkout
 from tests.servers import RedisServer, missing, postgres
 
 _numbers = itertools.count(1)
@@ -83,9 +84,7 @@ class Archive:
 
 
 @pytest.fixture
-def configure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Callable[..., Settings]]:
+def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Settings]]:
     """Set settings by environment for this test only; forgets engines and clients made before."""
 
     def set_environment(**settings: str) -> Settings:
@@ -145,3 +144,15 @@ def archive(
     ]:  # fmt: skip
         users.add_user(admin, name=name, role=role)
     return Archive(settings, admin, *map(users.actor_named, ("asha", "ravi", "mira")))
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """`make up` in a fresh checkout, shared by the tests that only add to it."""
+    folder = tmp_path_factory.mktemp("house") / "bharatverse"
+    copy_checkout(folder)
+    house = House(folder)
+    house.up(seconds=300)  # it installs everything first
+    yield house
+    house.ctrl_c()
+    assert "Stopped." in house.output, house.output[-3000:]

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.enrichment import item as enrichment
 from shared.jobs.running import running
-from shared.observability.health import note_task_passed
+from shared.observability.canary import note_task_passed
 from workers.app import app
 
 

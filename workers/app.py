@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready
+from celery.signals import celeryd_init, setup_logging, worker_init, worker_ready
 
 from shared.config import get_settings
-from shared.observability.health import CANARY_MAX_AGE
+from shared.observability import canary
 from shared.observability.logging import configure_logging
 from shared.queue import celery_settings, send
 from workers.schedule import beat_schedule
 
 settings = get_settings()
 
-app = Celery(
-    "bharatverse",
-    include=["workers.ai", "workers.analytics", "workers.warmup", "workers.cleanup"],
-)
+#: Imported by workers only: beat and Flower need no task code, and start sooner without it.
+TASK_MODULES = ("workers.ai", "workers.analytics", "workers.warmup", "workers.cleanup")
+
+app = Celery("bharatverse")
 app.conf.update(
     celery_settings(settings),
     beat_schedule=beat_schedule(settings),
@@ -48,8 +49,22 @@ def _log_as_everywhere(**_: Any) -> None:
     configure_logging(settings.log_level)
 
 
+@celeryd_init.connect
+def _load_tasks(**_: Any) -> None:
+    for module in TASK_MODULES:
+        import_module(module)
+
+
+@worker_init.connect
+def _wait_for_schema(**_: Any) -> None:
+    """Take no work before the migrations, which may still be running, are done."""
+    from shared.database.schema import wait_for_schema
+
+    wait_for_schema()
+
+
 @worker_ready.connect
 def _prove_consumption(sender: Any, **_: Any) -> None:
     """A first canary through each of this worker's queues, so that readiness shows at once."""
     for queue in sender.app.amqp.queues.consume_from:
-        send(f"{queue}.canary", queue=queue, expires=CANARY_MAX_AGE)
+        send(f"{queue}.canary", queue=queue, expires=canary.MAX_AGE)

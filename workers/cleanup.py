@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shared.archive import cleanup
 from shared.jobs import ledger
-from shared.observability.health import note_task_passed
+from shared.observability.canary import note_task_passed
 from workers.app import app
 
 

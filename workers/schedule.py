@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.config import Settings
-from shared.observability.health import CANARY_INTERVAL
+from shared.observability import canary
 from shared.queue import QUEUES
 
 #: Seconds between two recoveries of jobs that lost their worker or their message.
@@ -19,7 +19,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
         "cleanup.clean_up": settings.cleanup_interval_seconds,
         "analytics.flush": settings.analytics_flush_seconds,
         "warmup.ping_services": settings.warmup_interval_seconds,
-        **{f"{queue}.canary": CANARY_INTERVAL for queue in QUEUES},
+        **{f"{queue}.canary": canary.INTERVAL for queue in QUEUES},
     }
     return {
         task: {

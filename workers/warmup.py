@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.observability import pings
-from shared.observability.health import note_task_passed
+from shared.observability.canary import note_task_passed
 from workers.app import app
 
 

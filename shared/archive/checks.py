@@ -43,7 +43,8 @@ class NotUtf8(InvalidContribution):
 def decode(data: bytes) -> str:
     """The text of a file; raises `NotUtf8` with the place of the first wrong byte."""
     try:
-        return data.decode("utf-8-sig")
+        # Not "utf-8-sig", which counts the wrong byte's place without the byte order mark.
+        return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise NotUtf8(
             f"The file is not UTF-8 text (byte {error.start + 1} is not valid); save it as UTF-8 "
@@ -87,7 +88,7 @@ def _check_characters(text: str, what: str) -> None:
     for sign in text:
         if sign.isascii():
             run = 0
-            if sign >= " " or sign in "\n\t":
+            if " " <= sign <= "~" or sign in "\n\t":
                 continue
             hint = "is it a binary file?" if sign == "\0" else "remove it and try again."
             raise InvalidContribution(
@@ -99,7 +100,10 @@ def _check_characters(text: str, what: str) -> None:
                 "remove it and try again."
             )
         category = unicodedata.category(sign)
-        run = run + 1 if category[0] == "M" else 0
+        if category[0] == "M":
+            run += 1
+        elif category != "Cf":  # a joiner between marks is no letter that they could stand on
+            run = 0
         if run > MAX_COMBINING_RUN:
             raise InvalidContribution(
                 f"The {what} stacks more than {MAX_COMBINING_RUN} marks on one letter; remove "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,10 @@ def find(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        found.extend(_in_folder(path) if path.is_dir() else [path])
+        # Not Path.is_dir, which raises what is better said by `read` about this one path.
+        found.extend(_in_folder(path) if os.path.isdir(path) else [path])
     if not found:
-        places = ", ".join(str(path) for path in paths)
+        places = ", ".join(_as_text(str(path)) for path in paths)
         raise NothingToImport(
             f"There is no {' or '.join(SUFFIXES)} file in {places}; name a file or another folder."
         )
@@ -67,26 +69,29 @@ def _in_folder(folder: Path) -> Iterator[Path]:
 
 def read(path: Path) -> TextFile:
     """The file's title and text; raises `InvalidContribution` in words about this file."""
-    if path.suffix.lower() not in SUFFIXES and not path.is_dir():
+    name = _as_text(path.name)
+    if path.suffix.lower() not in SUFFIXES and not os.path.isdir(path):
         raise InvalidContribution(
-            f"{path.name} is not a {' or '.join(SUFFIXES)} file; only texts can be imported."
+            f"{name} is not a {' or '.join(SUFFIXES)} file; only texts can be imported."
         )
     limit = get_settings().max_text_bytes
     try:
+        facts = path.stat()
+        # Opening a named pipe would wait until somebody writes to it.
+        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+            raise UnreadableFile(f"{name} cannot be read: it is not a regular file.")
         with path.open("rb") as file:
             data = file.read(limit + 4)  # a byte order mark does not count
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UnreadableFile(f"{path.name} cannot be read: {reason}.") from error
+        raise UnreadableFile(f"{name} cannot be read: {reason}.") from error
     if len(data) > limit + 3:
-        size = path.stat().st_size
         raise TextTooLarge(
-            f"{path.name} has {size / 1e6:.1f} MB; this archive accepts texts up to "
+            f"{name} has {facts.st_size / 1e6:.1f} MB; this archive accepts texts up to "
             f"{limit / 1e6:.1f} MB. Split it into parts."
         )
     text = decode(data)
-    name = os.fsencode(path.resolve())
-    key = hashlib.sha256(name + b"\0" + data).hexdigest()
+    key = hashlib.sha256(os.fsencode(path.resolve()) + b"\0" + data).hexdigest()
     return TextFile(title=_title(path, text), text=text, submission_key=key)
 
 
@@ -96,7 +101,10 @@ def _title(path: Path, text: str) -> str:
         for line in text.splitlines():
             if line.startswith("# ") and line[2:].strip():
                 return line[2:].strip()[:MAX_TITLE_LENGTH]
-    words = path.stem.replace("_", " ").replace("-", " ").strip()
-    # A file name may hold bytes that are no text.
-    readable = words.encode("utf-8", "replace").decode()
-    return (readable or "Untitled")[:MAX_TITLE_LENGTH]
+    words = _as_text(path.stem).replace("_", " ").replace("-", " ").strip()
+    return (words or "Untitled")[:MAX_TITLE_LENGTH]
+
+
+def _as_text(name: str) -> str:
+    """The name of a file with a question mark for each byte that is no text."""
+    return name.encode("utf-8", "replace").decode()

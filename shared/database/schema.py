@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from shared.database.engine import _WRITING, engine, reading
+from shared.database.engine import _WRITING, dispose, engine, reading
 from shared.database.errors import SchemaMissing, SchemaNewer, translate
+from shared.errors import Unavailable
+from shared.observability.logging import get_logger
+
+log = get_logger(__name__)
 
 #: The newest migration; a test holds it against the files, so that checking needs no Alembic.
 HEAD = "0001"
 
+_TELL_EVERY = 10.0  # seconds
 _ADVISORY_LOCK = 0x62686172  # any constant: one migration at a time on PostgreSQL
 
 
@@ -60,6 +66,25 @@ def check_schema() -> None:
         raise SchemaMissing()
     if current > HEAD:
         raise SchemaNewer()
+
+
+def wait_for_schema() -> None:
+    """Return when the schema is this version's; meanwhile say every 10 s what is missing.
+
+    Leaves no connection behind, so that a worker may fork afterwards.
+    """
+    told = -_TELL_EVERY
+    while True:
+        try:
+            check_schema()
+            return
+        except (SchemaMissing, SchemaNewer, Unavailable) as error:
+            if time.monotonic() - told > _TELL_EVERY:
+                log.warning("Waiting for the database", action="schema.wait", why=error.sentence)
+                told = time.monotonic()
+            time.sleep(0.2)
+        finally:
+            dispose()
 
 
 def _version(connection: Connection) -> str | None:

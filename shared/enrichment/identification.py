@@ -68,7 +68,7 @@ class Letters:
         most = self.counts.most_common(1)[0][0]
         indian = [script for script in self.counts if script not in (LATIN, None)]
         best = max(indian, key=self.counts.__getitem__, default=None)
-        if most is LATIN and self.share(best) >= _INDIAN_SHARE:
+        if most is LATIN and best is not None and self.share(best) >= _INDIAN_SHARE:
             return best
         return most
 

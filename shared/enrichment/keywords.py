@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from shared.enrichment.finding import Finding, Status, Step
 from shared.enrichment.reading import Reading, Tongue
@@ -13,7 +14,7 @@ from shared.providers.local import PROVIDER, embedder
 from shared.providers.local.calibration import centred, mean
 from shared.providers.local.embedder import Vector
 
-MOST_CANDIDATES = 20  # compared by embedding, about 15 ms each on one thread
+MOST_CANDIDATES = 16  # compared by embedding, about 15 ms each on one thread
 MOST_KEYWORDS = 8
 _WORDS_A_KEYWORD = 6  # of the text: three sentences have no eight keywords
 _SHORTEST = 2  # letters and marks; a single one is an initial or a verse number
@@ -97,9 +98,11 @@ def _candidates(runs: Iterable[list[str]]) -> list[str]:
     for run in runs:
         keys = [folded(word) for word in run]
         frequency.update(keys)
-        for size in (1, 2):
-            for at in range(len(run) - size + 1):
-                spelling.setdefault(tuple(keys[at : at + size]), " ".join(run[at : at + size]))
+        for key, word in zip(keys, run, strict=True):
+            spelling.setdefault((key,), word)
+        for pair, spelt in zip(pairwise(keys), pairwise(run), strict=True):
+            if pair[0] != pair[1]:  # "house house" (in every house) is grammar, not a subject
+                spelling.setdefault(pair, " ".join(spelt))
 
     def weight(phrase: tuple[str, ...]) -> float:
         return sum(frequency[word] * math.sqrt(len(word)) for word in phrase)

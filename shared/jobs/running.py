@@ -95,6 +95,8 @@ class RunningJob:
             log.debug("Progress not published", job=self.job_id[:8], error=type(error).__name__)
 
     def _renew_until_ended(self) -> None:
+        # It writes to the ledger only: Celery knows the current task by thread, and would make a
+        # result backend of its own for this one. A page that finds no news in Redis asks the ledger.
         lease = get_settings().lease_seconds
         good_until = time.monotonic() + lease
         while not self._ended.wait(lease / 3):
@@ -104,13 +106,15 @@ class RunningJob:
                         session, self._held, done=self._done, total=self._total, phase=self._phase
                     )
                 good_until = time.monotonic() + lease
-                self._publish()
             except LeaseLost:
                 self._lost.set()
                 return
-            except Unavailable as error:
+            except Exception as error:  # noqa: BLE001 - a heartbeat that stops loses the job
                 log.warning(
-                    "Lease not renewed", action="lease.retry", job=self.job_id[:8], error=error.code
+                    "Lease not renewed",
+                    action="lease.retry",
+                    job=self.job_id[:8],
+                    error=repr(error),
                 )
                 if time.monotonic() > good_until:
                     self._lost.set()

@@ -11,15 +11,9 @@ from shared.config import get_settings, without_password
 from shared.database.engine import engine
 from shared.database.schema import check_schema
 from shared.errors import BharatVerseError, Unavailable
+from shared.observability import canary
 from shared.queue import QUEUES
 from shared.redis_client import REDIS_ERRORS, RedisUnavailable, client
-
-#: Seconds between two canary tasks of a queue.
-CANARY_INTERVAL = 10
-#: Seconds after which a queue without evidence counts as dead: several canaries and a long task.
-CANARY_MAX_AGE = 60
-
-_QUEUE_KEY = "health:queue:{}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +89,7 @@ def check_redis() -> Check:
 def check_queues() -> list[Check]:
     """A task has passed through each queue not long ago."""
     try:
-        seen = last_tasks()
+        seen = canary.last_tasks()
     except RedisUnavailable as error:
         return [
             Check(name=f"queue {queue}", ok=False, detail=error.sentence, remedy="See redis.")
@@ -106,7 +100,7 @@ def check_queues() -> list[Check]:
 
 def _check_queue(queue: str, age: float | None) -> Check:
     name, worker = f"queue {queue}", "worker-ai" if queue == "ai" else "worker-ops"
-    if age is None or age > CANARY_MAX_AGE:
+    if age is None or age > canary.MAX_AGE:
         detail = "no task has passed" + ("" if age is None else f" for {age:.0f} s")
         return Check(name=name, ok=False, detail=detail, remedy=f"Start {worker}; see its log.")
     return Check(name=name, ok=True, detail=f"a task passed {age:.0f} s ago")
@@ -128,27 +122,6 @@ def check_disk() -> Check:
         name="disk", ok=enough, detail=f"{free:,} MB free in {home}",
         remedy="" if enough else f"Free some space; {settings.min_free_disk_mb} MB are needed.",
     )  # fmt: skip
-
-
-def note_task_passed(queue: str) -> None:
-    """A worker calls this from a task of the queue: the evidence that it consumes."""
-    client().set(_QUEUE_KEY.format(queue), time.time(), ex=CANARY_MAX_AGE * 10)
-
-
-def last_tasks() -> dict[str, float | None]:
-    """Seconds since a task last passed through each queue; None when none did.
-
-    Raises `RedisUnavailable`.
-    """
-    try:
-        values: Any = client().mget([_QUEUE_KEY.format(queue) for queue in QUEUES])
-    except REDIS_ERRORS as error:
-        raise RedisUnavailable() from error
-    now = time.time()
-    return {
-        queue: None if value is None else max(0.0, now - float(value))
-        for queue, value in zip(QUEUES, values, strict=True)
-    }
 
 
 def _ms(started: float) -> str:

@@ -72,23 +72,23 @@ def test_a_language_without_a_mean_gets_the_one_over_all_languages() -> None:
     assert calibration.mean("or").tag == "or"
 
 
-def test_centring_puts_a_translation_before_other_texts_of_the_same_language() -> None:
-    codes = [code for code in PARALLEL for _ in PARALLEL[code]]
+def test_centring_takes_the_language_out_of_the_comparison() -> None:
+    codes = np.array([code for code in PARALLEL for _ in PARALLEL[code]])
+    facts = np.arange(len(codes)) % 3
     raw = np.array([embedder.passage(text) for texts in PARALLEL.values() for text in texts])
-    centred = np.array(
-        [
-            calibration.centred(vector, calibration.mean(code).passage)
-            for vector, code in zip(raw, codes, strict=True)
-        ]
-    )
+    means = np.array([calibration.mean(code).passage for code in codes])
+    translated = (codes[:, None] != codes) & (facts[:, None] == facts)
+    unrelated = facts[:, None] != facts
+    at_home = unrelated & (codes[:, None] == codes)
+    abroad = unrelated & (codes[:, None] != codes)
 
-    def translations_first(vectors: np.ndarray) -> int:
+    def language_bias(vectors: embedder.Vector) -> float:
+        """How much a shared language counts beside a shared meaning; measured 0.24 raw, 0.04."""
         similarity = vectors @ vectors.T
-        np.fill_diagonal(similarity, -1)
-        return sum(int(best) % 3 == at % 3 for at, best in enumerate(similarity.argmax(axis=1)))
+        base = similarity[abroad].mean()
+        return float((similarity[at_home].mean() - base) / (similarity[translated].mean() - base))
 
-    assert translations_first(centred) >= 11
-    assert translations_first(centred) > translations_first(raw)
+    assert language_bias(calibration.centred(raw, means)) < language_bias(raw) / 2
 
 
 def test_the_vector_of_a_text_is_a_normalised_float32_of_384_numbers() -> None:

