@@ -656,17 +656,19 @@ class Supervisor:
         main = asyncio.current_task()
         assert main is not None
 
-        def stop() -> None:
-            if self._stopping:
-                self._hurry.set()
-            else:
+        def stop(number: signal.Signals) -> None:
+            if not self._stopping:
                 self._stopping = True
                 main.cancel()
+            elif number == signal.SIGINT:
+                # Only a person hurries. A second SIGTERM is the same one: make forwards its own
+                # to us, and a service manager sends it to both.
+                self._hurry.set()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # `nohup` asks to outlive the terminal by ignoring SIGHUP.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                loop.add_signal_handler(number, stop)
+                loop.add_signal_handler(number, stop, number)
 
     def _reap(self) -> None:
         for child in self._children.values():

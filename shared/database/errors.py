@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -20,6 +21,12 @@ class DatabaseBusy(Unavailable):
     """The database is busy; nothing was changed. Try again in a moment."""
 
     code = "database_busy"
+
+
+class NotADatabase(Unavailable):
+    """The database's file is damaged, or no database; correct DATABASE_URL or restore a backup."""
+
+    code = "not_a_database"
 
 
 class StorageFull(Unavailable):
@@ -55,6 +62,11 @@ def translate(error: Exception) -> BharatVerseError | None:
         return SchemaMissing()
     if "locked" in text or "timeout" in text or "too many clients" in text:
         return DatabaseBusy()
+    sqlite_code = getattr(error.orig, "sqlite_errorcode", None)
+    if sqlite_code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        return NotADatabase()
+    if sqlite_code == sqlite3.SQLITE_ERROR:
+        return None  # wrong SQL: SQLite calls that an operational error, too
     if isinstance(error, OperationalError) or error.connection_invalidated:
         return DatabaseUnavailable()
     return None

@@ -14,7 +14,7 @@ from shared.providers.local import PROVIDER, embedder
 from shared.providers.local.calibration import centred, mean
 from shared.providers.local.embedder import Vector
 
-MOST_CANDIDATES = 16  # compared by embedding, about 15 ms each on one thread
+MOST_CANDIDATES = 20  # compared by embedding, about 15 ms each on one thread
 MOST_KEYWORDS = 8
 _WORDS_A_KEYWORD = 6  # of the text: three sentences have no eight keywords
 _SHORTEST = 2  # letters and marks; a single one is an initial or a verse number

@@ -96,7 +96,7 @@ class RunningJob:
 
     def _renew_until_ended(self) -> None:
         # It writes to the ledger only: Celery knows the current task by thread, and would make a
-        # result backend of its own for this one. A page that finds no news in Redis asks the ledger.
+        # result backend of its own here. A page that finds no news in Redis asks the ledger.
         lease = get_settings().lease_seconds
         good_until = time.monotonic() + lease
         while not self._ended.wait(lease / 3):

@@ -111,7 +111,7 @@ def test_make_up_while_it_runs_says_so_and_does_no_harm(house: House) -> None:
 
 def test_what_dies_is_started_again_and_its_job_is_done(house: House, tmp_path: Path) -> None:
     long_story = tmp_path / "long.txt"
-    long_story.write_text(f"{HINDI}\n" * 300, encoding="utf-8")
+    long_story.write_text(f"{HINDI}\n" * 120, encoding="utf-8")
     entry = house.json("import", str(long_story))["items"][0]
     worker = house.processes()["worker-ai"]
     wait_until(lambda: state(house, entry) == "RUNNING", what="the job runs")

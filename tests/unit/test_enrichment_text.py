@@ -243,7 +243,7 @@ def test_a_million_characters_are_a_bounded_amount_of_work() -> None:
         enrich((HINDI + "\n") * 3000, progress=progress)
 
     total = progress.calls[0][1]
-    assert total < 120  # 48 passages, 32 sentences, 16 candidates and the other steps
+    assert total < 120  # 48 passages, 32 sentences, 20 candidates and the other steps
 
 
 def test_an_unknown_declared_language_is_refused() -> None:

@@ -87,7 +87,10 @@ class Run:
             time.sleep(0.02)
 
     def pids(self) -> dict[str, int]:
-        records = json.loads((self.home / "run" / "processes.json").read_text())
+        try:
+            records = json.loads((self.home / "run" / "processes.json").read_text())
+        except FileNotFoundError:
+            return {}
         return {name: record["pid"] for name, record in records.items()}
 
     def ctrl_c(self) -> None:
@@ -290,7 +293,6 @@ def test_a_second_start_says_so_and_does_no_harm(
     start: Callable[[str], Run], environ: dict[str, str]
 ) -> None:
     first = start("ui: sleep 600\n")
-    wait_for((first.home / "run" / "processes.json").exists)
     wait_for(lambda: "ui" in first.pids())
 
     second = start("ui: sleep 600\n")
@@ -387,7 +389,6 @@ def test_a_damaged_append_only_file_is_shown_to_the_operator(start: Callable[[st
 
 def test_a_dead_process_is_started_again(start: Callable[[str], Run]) -> None:
     run = start("ui: sleep 600\nworker-ai: sleep 600\n")
-    wait_for((run.home / "run" / "processes.json").exists)
     wait_for(lambda: "worker-ai" in run.pids())
     first = run.pids()["worker-ai"]
 
@@ -406,6 +407,7 @@ def test_the_children_of_a_dead_process_do_not_go_on_without_it(
     child = tmp_path / "child"
     wait_for(lambda: child.exists() and child.read_text().strip())
     pool_process = int(child.read_text())
+    wait_for(lambda: "worker-ai" in run.pids())
 
     os.kill(run.pids()["worker-ai"], signal.SIGKILL)
 
@@ -460,10 +462,23 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(start: Callable[[str], Run]) -
     assert not is_running(pid)
 
 
+def test_a_second_sigterm_does_not_hurry(start: Callable[[str], Run]) -> None:
+    run = start(
+        "ui: sh -c 'trap \"sleep 1; exit 0\" TERM; echo up; while :; do sleep 0.05; done'\n"
+    )
+    run.says("ui    | up")
+
+    run.process.terminate()
+    run.says("Stopping all of it")
+    run.process.terminate()
+
+    assert run.process.wait(timeout=10) == 0
+    assert "killed" not in run.output
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that it died")
 def test_a_killed_supervisor_leaves_nothing_running(start: Callable[[str], Run]) -> None:
     run = start("ui: sleep 600\nworker-ai: sleep 600\n")
-    wait_for((run.home / "run" / "processes.json").exists)
     wait_for(lambda: "worker-ai" in run.pids())
     pids = run.pids().values()
 

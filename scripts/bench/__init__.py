@@ -1,0 +1,1 @@
+"""The performance suite's areas, one a file; `scripts/performance_test.py` runs them."""
