@@ -34,6 +34,7 @@ import psutil
 
 from shared.accounts.flower_password import flower_password
 from shared.config import ROOT, InvalidSetting, Settings, get_settings, without_password
+from shared.observability import canary
 
 #: The embedded server's name in the logs and in processes.json.
 REDIS = "redis"
@@ -696,6 +697,8 @@ class Supervisor:
         while not server.exited.is_set():
             answer = await redis_answers(self._settings.redis_port)
             if answer.startswith(b"+PONG"):
+                # It kept yesterday's evidence that workers work; these have not started yet.
+                canary.forget()
                 return
             if time.monotonic() > tell:
                 tell += 10

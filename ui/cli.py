@@ -77,7 +77,8 @@ def migrate_command() -> None:
     password = users.create_first_accounts()
     click.echo(f"The database has schema {revision}.")
     if password is not None:
-        click.echo(f"First admin: name 'admin', one-time password '{password}'.")
+        # Not printed: the output of this command ends in logs.
+        click.echo(f"First admin: name 'admin', one-time password in {users.first_admin_file()}")
 
 
 @main.command("import")

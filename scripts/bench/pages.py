@@ -40,7 +40,7 @@ _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-sta
 def measure(archive: Archive, *, quick: bool) -> Iterator[Row]:
     """Home with an empty archive and with 200 items, interleaved with the bare page."""
     samples = 3 if quick else 9
-    with _browser() as browser:
+    with browsing() as browser:
         archive.fresh()
         with _bare_server() as bare:
             yield _home_row("empty archive", browser, archive.url, bare, samples)
@@ -99,7 +99,7 @@ def _bare_server() -> Iterator[str]:
 
 
 @contextmanager
-def _browser() -> Iterator[BrowserContext]:
+def browsing() -> Iterator[BrowserContext]:
     """A Chromium that keeps what it loaded and reaches this machine only."""
     try:
         from playwright.sync_api import Error, sync_playwright

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.accounts.policy import Action, Actor, require
@@ -43,7 +44,11 @@ def save_draft(
         visibility=visibility,
     )
     with writing() as session:
-        session.merge(draft)
+        try:
+            with session.begin_nested():
+                session.merge(draft)
+        except IntegrityError:  # another tab kept the first draft meanwhile
+            session.merge(draft)
 
 
 def discard_draft(session: Session, user_id: str, submission_key: str) -> None:

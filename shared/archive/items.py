@@ -137,6 +137,8 @@ class ItemView:
 
 def get_item(actor: Actor, item_id: str) -> ItemView:
     """The item with its enrichments and jobs; raises `ItemNotFound`, the same for a hidden one."""
+    if not item_id.isascii() or "\0" in item_id:
+        raise ItemNotFound()  # no id: a database would refuse to look for it
     with reading() as session:
         item = session.get(Item, item_id, options=[joinedload(Item.owner)])
         if item is None or not may_read(actor, item):

@@ -21,6 +21,11 @@ def note_task_passed(queue: str) -> None:
     client().set(_QUEUE_KEY.format(queue), time.time(), ex=MAX_AGE * 10)
 
 
+def forget() -> None:
+    """Drop all evidence: nothing runs yet; raises one of `REDIS_ERRORS`."""
+    client().delete(*(_QUEUE_KEY.format(queue) for queue in QUEUES))
+
+
 def last_tasks() -> dict[str, float | None]:
     """Seconds since a task last passed through each queue; None when none did.
 

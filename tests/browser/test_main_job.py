@@ -41,7 +41,7 @@ def test_a_story_shows_its_progress_and_then_its_result(
     expect(page.get_by_text("What the machine found")).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_role("progressbar")).to_have_count(0)
     expect(page.get_by_text(language).first).to_be_visible()
-    expect(page.get_by_text("Keywords")).to_be_visible()
+    expect(page.get_by_text("Keywords", exact=True)).to_be_visible()
     expect(page.get_by_text("There is no model for the sentiment of")).to_be_visible()
 
 
