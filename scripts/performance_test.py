@@ -19,14 +19,16 @@ import platform
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import cache_from_source
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn, Protocol
 
+import celery
+
 from bench import jobs, memory, pages, start
 from bench.archive import Archive, own_settings
 from bench.rows import NotMeasured, Row, table
-
 from shared.config import ROOT, cores_granted
 from shared.errors import BharatVerseError
 from shared.observability.logging import configure_logging
@@ -117,11 +119,18 @@ def _writable(text: str) -> Path:
 def header(*, quick: bool) -> str:
     """What was measured and on what, without which no figure means anything."""
     load = f", load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else ""
-    return (
+    text = (
         f"BharatVerse in {ROOT}, {'quick' if quick else 'full'} run\n"
         f"{cores_granted()} cores{load}, Python {platform.python_version()}, "
         f"{platform.platform(terse=True)}, {platform.machine()}\n"
     )
+    if not Path(cache_from_source(celery.__file__)).exists():
+        # Every process then compiles what it imports: three times the work of a start.
+        text += (
+            "The packages are not compiled, so every start is slower than after `make setup`. "
+            "Mend it: python -m compileall, and unset PYTHONDONTWRITEBYTECODE.\n"
+        )
+    return text
 
 
 def measure(areas: Sequence[str], archive: Archive, *, quick: bool) -> list[Row]:

@@ -48,6 +48,7 @@ def take(pages: dict[str, str], url: str) -> None:
             for name, path in pages.items():
                 page.goto(url + path, wait_until="networkidle")
                 page.wait_for_selector("h1")
+                page.wait_for_timeout(1000)  # until the scripts' fallback fonts are drawn, too
                 page.screenshot(path=TARGET / f"{name}-{window}.png")
             page.close()
 

@@ -55,7 +55,7 @@ def sign_in(*, name: str, password: str) -> tuple[str, Actor, bool]:
     right = password_matches(user or User(password_hash=None), password)
     if user is None or not right:
         if user is not None:
-            _count_failure(user)
+            _count_failure(user.id)
         log.info("A sign-in was refused", action="sign_in.refused")
         raise WrongPassword()
     token = secrets.token_urlsafe(32)
@@ -68,18 +68,15 @@ def sign_in(*, name: str, password: str) -> tuple[str, Actor, bool]:
     return token, actor_for(user), user.must_change_password
 
 
-def _count_failure(user: User) -> None:
-    failures = user.failed_sign_ins + 1
-    locked_until = None
-    if failures >= FREE_TRIES:
-        doublings = min(failures - FREE_TRIES, 10)
-        locked_until = utc_now() + min(_FIRST_LOCK * 2**doublings, _LONGEST_LOCK)
+def _count_failure(user_id: str) -> None:
     with writing() as session:
-        session.execute(
-            update(User)
-            .where(User.id == user.id)
-            .values(failed_sign_ins=User.failed_sign_ins + 1, locked_until=locked_until)
-        )
+        # Read again, and locked, so that guesses at the same time are all counted.
+        user = session.get_one(User, user_id, with_for_update=True)
+        user.failed_sign_ins += 1
+        doublings = user.failed_sign_ins - FREE_TRIES
+        if doublings >= 0:
+            lock = min(_FIRST_LOCK * 2 ** min(doublings, 10), _LONGEST_LOCK)
+            user.locked_until = utc_now() + lock
 
 
 def actor_of(token: str | None) -> tuple[Actor, bool]:

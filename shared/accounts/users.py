@@ -91,6 +91,8 @@ def reset_password(actor: Actor, *, name: str) -> str:
         if user.name == _OPERATOR:
             raise Invalid("The operator's account has no password: it cannot sign in.")
         _set_password(session, user, password, must_change=True)
+    if user.name == _FIRST_ADMIN:
+        first_admin_file().unlink(missing_ok=True)  # what it holds opens nothing any more
     return password
 
 

@@ -22,9 +22,16 @@ def show_item_card(item: Item) -> None:
             query_params={"id": item.id},
         )
         st.caption(f"{language_name(item.language)} · {escape_markdown(item.owner.name)}")
-        preview = " ".join(item.text[: _PREVIEW * 2].split())
+        preview = " ".join(body(item)[: _PREVIEW * 2].split())
         shortened = preview[:_PREVIEW] + ("…" if len(preview) > _PREVIEW else "")
         st.html(f"<div dir='auto'>{html.escape(shortened)}</div>")
+
+
+def body(item: Item) -> str:
+    """The text below its title: a Markdown file begins with the heading that became the title."""
+    first, _, rest = item.text.partition("\n")
+    repeats_title = first.removeprefix("# ").strip() == item.title and first.startswith("# ")
+    return rest.strip() if repeats_title and rest.strip() else item.text
 
 
 def language_name(code: str | None) -> str:

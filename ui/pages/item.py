@@ -13,7 +13,7 @@ from shared.archive.items import ItemNotFound, ItemView
 from shared.database.models import Enrichment, JobState, Visibility
 from shared.enrichment.finding import Status, Step
 from shared.jobs.progress import Progress
-from ui.components.item_card import language_name
+from ui.components.item_card import body, language_name
 from ui.components.job_progress import show_progress, watch
 from ui.components.plain import escape_markdown, show_heading, show_prose
 
@@ -54,7 +54,7 @@ def show_contribution(view: ItemView) -> None:
         _WHO[item.visibility],
     ]
     st.caption(" · ".join(facts))
-    show_prose(item.text, language=item.language)
+    show_prose(body(item), language=item.language)
 
 
 def show_work(view: ItemView) -> None:
