@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +82,7 @@ def worker(queues: str, *, folder: Path, name: str = "test") -> Iterator[subproc
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                *[shutil.which("celery") or "celery", "-A", "workers.app", "worker"],
+                *[sys.executable, "-m", "celery", "-A", "workers.app", "worker"],
                 *["-Q", queues, "-n", f"{name}@test", "--concurrency", "1"],
                 *["--without-gossip", "--without-mingle"],
             ],

@@ -156,10 +156,25 @@ def _next_path(request: Request) -> str:
     return quote(wanted, safe="/?=&-_.~%")
 
 
-def _guarded(
-    form: str, handler: Callable[[Request], Awaitable[Response]]
-) -> Callable[[Request], Awaitable[Response]]:
-    """A POST that proves it comes from our own form, and shows its errors above it."""
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _explained(form: str, handler: _Handler) -> _Handler:
+    """A page that shows its errors above its form."""
+
+    async def explained(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Unavailable as error:
+            return _page(request, form, error=error.sentence, status=503)
+        except BharatVerseError as error:
+            return _page(request, form, error=error.sentence, status=400)
+
+    return explained
+
+
+def _guarded(form: str, handler: _Handler) -> _Handler:
+    """A POST that proves it comes from our own form."""
 
     async def guarded(request: Request) -> Response:
         sent = str((await request.form()).get("csrf", ""))
@@ -167,12 +182,7 @@ def _guarded(
         if not expected or not secrets.compare_digest(sent.encode(), expected.encode()):
             stale = "This form is out of date; please fill it in once more."
             return _page(request, form, error=stale, status=403)
-        try:
-            return await handler(request)
-        except Unavailable as error:
-            return _page(request, form, error=error.sentence, status=503)
-        except BharatVerseError as error:
-            return _page(request, form, error=error.sentence, status=400)
+        return await _explained(form, handler)(request)
 
     return guarded
 
@@ -182,7 +192,7 @@ routes = [
     Route("/sign-in", _guarded("sign_in", do_sign_in), methods=["POST"]),
     Route("/sign-out", show_sign_out, methods=["GET"]),
     Route("/sign-out", _guarded("sign_out", do_sign_out), methods=["POST"]),
-    Route("/password", show_password, methods=["GET"]),
+    Route("/password", _explained("password", show_password), methods=["GET"]),
     Route("/password", _guarded("password", do_password), methods=["POST"]),
     Route("/sign-up", show_sign_up, methods=["GET"]),
     Route("/sign-up", _guarded("sign_up", do_sign_up), methods=["POST"]),

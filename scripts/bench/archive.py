@@ -129,9 +129,9 @@ class Archive:
                 if _evidence_since(began):
                     return Start(said_ready, seconds)
             if self._process.poll() is not None:
-                raise NotMeasured(f"scripts/up.py ended by itself. {self._last_words()}")
+                raise self._failed("scripts/up.py ended by itself")
             time.sleep(POLL)
-        raise NotMeasured(f"it was not ready after {LONGEST_START:g} s. {self._last_words()}")
+        raise self._failed(f"the archive was not ready after {LONGEST_START:g} s")
 
     def stop(self) -> None:
         """Stop it gracefully, and by force what is still there after `LONGEST_STOP`."""
@@ -161,9 +161,11 @@ class Archive:
                 found[f"{name} child {number}"] = child
         return found
 
-    def _last_words(self) -> str:
+    def _failed(self, sentence: str) -> NotMeasured:
+        """Stop what did not come up, so that the next area tries anew; what to raise about it."""
         lines = self._output.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "Its last lines: " + " / ".join(line.strip() for line in lines[-3:])
+        self.stop()
+        return NotMeasured(f"{sentence}; its last lines: " + " / ".join(lines[-3:]))
 
 
 def stop(process: psutil.Popen) -> None:

@@ -32,8 +32,11 @@ def record(kind: str, **fields: Any) -> None:
     """Note that something happened now; `fields` are short JSON values. Never blocks or raises."""
     global _dropped
     try:
-        event = json.dumps({"id": new_id(), "kind": kind, "at": time.time(), "fields": fields})
-    except (TypeError, ValueError):
+        # NaN is no JSON, and PostgreSQL would refuse the whole batch for it.
+        event = json.dumps(
+            {"id": new_id(), "kind": kind, "at": time.time(), "fields": fields}, allow_nan=False
+        )
+    except (TypeError, ValueError, RecursionError):
         log.exception("An analytics event is not JSON", action="analytics.invalid", kind=kind)
         return
     if len(_buffer) == MAX_BUFFERED:
@@ -44,18 +47,25 @@ def record(kind: str, **fields: Any) -> None:
 
 
 def _start_sender() -> None:
-    """One sender a process; after a fork the child starts its own, with an empty buffer."""
+    """One sender a process."""
     global _sender_pid
     with _sending:
         if _sender_pid == os.getpid():
             return
-        if _sender_pid:  # forked: what is buffered here is the parent's to send
-            last = _buffer.pop()
-            _buffer.clear()
-            _buffer.append(last)
         _sender_pid = os.getpid()
         threading.Thread(target=_send_forever, name="analytics", daemon=True).start()
         atexit.register(send_buffered)
+
+
+def _forget_parent() -> None:
+    """In a forked child: what is buffered is the parent's to send, whose sender holds the lock."""
+    global _sending, _dropped
+    _sending = threading.Lock()
+    _dropped = 0
+    _buffer.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
 
 
 def _send_forever() -> None:

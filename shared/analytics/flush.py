@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -38,8 +39,8 @@ def flush() -> int:
             rows = [row for row in map(_row, batch) if row is not None]
             if rows:
                 _insert(rows)
-            client().ltrim(EVENTS_KEY, len(batch), -1)
             lock.reacquire()  # raises when it took too long and another worker began
+            client().ltrim(EVENTS_KEY, len(batch), -1)
             written += len(rows)
     finally:
         if lock.owned():
@@ -55,15 +56,20 @@ def _waiting(count: int) -> list[bytes]:
 
 
 def _row(event: bytes) -> dict[str, Any] | None:
+    """The event as the database takes it; None for anything that a database would refuse."""
     try:
         record = json.loads(event)
+        kind, fields = str(record["kind"])[:64], dict(record["fields"])
+        json.dumps(fields, allow_nan=False)
+        if not kind.isprintable():
+            raise ValueError(kind)
         return {
-            "id": str(record["id"]),
-            "kind": str(record["kind"])[:64],
+            "id": str(UUID(str(record["id"]))),
+            "kind": kind,
             "occurred_at": datetime.fromtimestamp(float(record["at"]), UTC),
-            "fields": dict(record["fields"]),
+            "fields": fields,
         }
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
         log.warning("Not an event", action="analytics.foreign", error=type(error).__name__)
         return None
 

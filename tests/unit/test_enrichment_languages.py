@@ -103,7 +103,7 @@ def test_romanised_hindi_and_tamil_are_recognised_and_said_to_be_romanised(
 @pytest.mark.parametrize(
     ("code", "text"),
     [
-        ("hi", "मेरा favourite festival Holi है because सब लोग together celebrate करते हैं।"),
+        ("hi", "मेरा favourite festival Holi है because सब लोग together celebrate and enjoy करते हैं।"),
         ("hi", "<p>हमारे गाँव का <b>temple</b> बहुत पुराना है और सब लोग वहाँ जाते हैं</p>"),
         ("ta", "எங்கள் school annual day அன்று நாங்கள் dance ஆடினோம்."),
         ("en", "The story of राम and सीता was told to us by my grandmother every winter."),

@@ -151,9 +151,9 @@ def test_the_summary_is_sentences_of_the_text_in_its_order(
 
 def test_the_summary_leaves_out_what_the_story_is_not_about() -> None:
     aside = "My telephone number has changed again."
-    story = ENGLISH.replace("Silk yarn", f"{aside} Silk yarn")
 
-    assert aside not in str(enrich(story)[Step.SUMMARY].value)
+    assert aside not in str(enrich(f"{aside} {ENGLISH}")[Step.SUMMARY].value)
+    assert aside not in str(enrich(f"{ENGLISH} {aside}")[Step.SUMMARY].value)
 
 
 def test_the_sentiment_of_an_english_story_is_told(english: dict[Step, Finding]) -> None:
