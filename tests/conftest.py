@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import redis
 from sqlalchemy import create_engine, text
 
-from shared import redis_client
+from shared import cache, queue, redis_client
 from shared.accounts import users
 from shared.accounts.policy import Actor
 from shared.archive import items
@@ -20,8 +20,9 @@ from shared.config import Settings, get_settings
 from shared.database import engine as database
 from shared.database.models import Role, Visibility
 from shared.database.schema import migrate
+from shared.jobs import progress
 from tests.house import House, copy_checkout
-from tests.servers import RedisServer, missing, postgres
+from tests.servers import RedisServer, missing, postgres, worker
 
 _numbers = itertools.count(1)
 
@@ -49,9 +50,7 @@ def _redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 @pytest.fixture
 def redis_server(_redis_server: RedisServer) -> RedisServer:
     """A running, empty Redis-compatible server; started again if a test killed it."""
-    if _redis_server._process is None:
-        _redis_server.start()
-    redis.Redis(port=_redis_server.port).flushall()
+    _redis_server.start_empty()
     return _redis_server
 
 
@@ -83,13 +82,14 @@ class Archive:
         return items.contribute(self.contributor, **(arguments | changes))  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Settings]]:
-    """Set settings by environment for this test only; forgets engines and clients made before."""
+@contextmanager
+def _configuring(home: Path) -> Iterator[Callable[..., Settings]]:
+    """Set settings by environment until the end; forgets engines and clients made before."""
+    patch = pytest.MonkeyPatch()
 
     def set_environment(**settings: str) -> Settings:
         for name, value in settings.items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         forget()
         return get_settings()
 
@@ -97,27 +97,29 @@ def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calla
         database.dispose()
         get_settings.cache_clear()
         redis_client._client = None
-        from shared import cache, queue
-        from shared.jobs import progress
-
         queue._producer.cache_clear()
         for module in (cache, queue, progress):
             module._breaker.succeeded()
 
     for name in list(os.environ):
         if name in {item.upper() for item in Settings.__dataclass_fields__}:
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("BHARATVERSE_HOME", str(tmp_path / "home"))
+            patch.delenv(name)
+    patch.setenv("BHARATVERSE_HOME", str(home))
     forget()
     yield set_environment
-    monkeypatch.undo()
+    patch.undo()
     forget()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """DATABASE_URL of an empty database, once for each kind."""
-    if request.param == "sqlite":
+@pytest.fixture
+def configure(tmp_path: Path) -> Iterator[Callable[..., Settings]]:
+    """Set settings by environment for this test only."""
+    with _configuring(tmp_path / "home") as set_environment:
+        yield set_environment
+
+
+def _empty_database(kind: str, request: pytest.FixtureRequest) -> str:
+    if kind == "sqlite":
         return ""
     url: str = request.getfixturevalue("postgres_url")
     name = f"test_{os.getpid()}_{next(_numbers)}"
@@ -130,12 +132,13 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url.replace("/postgres?", f"/{name}?", 1)
 
 
-@pytest.fixture
-def archive(
-    configure: Callable[..., Settings], database_url: str, redis_server: RedisServer
-) -> Archive:
-    """An empty archive on each kind of database, with Redis running."""
-    settings = configure(DATABASE_URL=database_url, REDIS_URL=redis_server.url, LEASE_SECONDS="2")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """DATABASE_URL of an empty database, once for each kind."""
+    return _empty_database(request.param, request)
+
+
+def _make_archive(settings: Settings) -> Archive:
     migrate()
     users.create_first_accounts()
     admin = users.actor_named("admin")
@@ -144,6 +147,33 @@ def archive(
     ]:  # fmt: skip
         users.add_user(admin, name=name, role=role)
     return Archive(settings, admin, *map(users.actor_named, ("asha", "ravi", "mira")))
+
+
+@pytest.fixture
+def archive(
+    configure: Callable[..., Settings], database_url: str, redis_server: RedisServer
+) -> Archive:
+    """An empty archive on each kind of database, with Redis running."""
+    return _make_archive(
+        configure(DATABASE_URL=database_url, REDIS_URL=redis_server.url, LEASE_SECONDS="2")
+    )
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def enriching_archive(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    _redis_server: RedisServer,
+) -> Iterator[Archive]:
+    """An archive with a real worker process, shared by a module's tests, which only add to it."""
+    folder = tmp_path_factory.mktemp("enriching")
+    _redis_server.start_empty()
+    with _configuring(folder / "home") as set_environment:
+        url = _empty_database(request.param, request)
+        settings = set_environment(DATABASE_URL=url, REDIS_URL=_redis_server.url, LEASE_SECONDS="5")
+        made = _make_archive(settings)
+        with worker("ai,cleanup", folder=folder):
+            yield made
 
 
 @pytest.fixture(scope="session")

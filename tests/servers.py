@@ -56,7 +56,14 @@ class RedisServer:
                 time.sleep(0.02)
         raise AssertionError("the Redis-compatible server did not start")
 
+    def start_empty(self) -> None:
+        """Have it run, and hold nothing."""
+        if self._process is None:
+            self.start()
+        redis.Redis(port=self.port).flushall()
+
     def kill(self) -> None:
+        """What a crash does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

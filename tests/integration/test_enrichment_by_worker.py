@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from sqlalchemy import select, update
 
 from shared.archive import items
 from shared.database.engine import reading, writing
 from shared.database.models import Enrichment, Job, JobState
 from shared.jobs import ledger, progress
-from shared.jobs.progress import PROGRESS_STATE, meta
 from shared.observability import canary
-from shared.redis_client import client
 from tests.conftest import HINDI, Archive
-from tests.servers import RedisServer, wait_until, worker
-
-
-@pytest.fixture
-def running_worker(archive: Archive, tmp_path: Path) -> Iterator[None]:
-    with worker("ai,cleanup", folder=tmp_path):
-        yield
+from tests.servers import wait_until
 
 
 def state(job_id: str) -> JobState:
@@ -31,9 +18,15 @@ def state(job_id: str) -> JobState:
         return session.get_one(Job, job_id).state
 
 
-@pytest.mark.usefixtures("running_worker")
-def test_a_contribution_is_enriched_and_what_was_contributed_stays(archive: Archive) -> None:
-    made = archive.contribute(f"{HINDI}\n" * 10)
+def found_by(job_id: str) -> set[str]:
+    with reading() as session:
+        return set(session.scalars(select(Enrichment.id).where(Enrichment.job_id == job_id)))
+
+
+def test_a_contribution_is_enriched_and_what_was_contributed_stays(
+    enriching_archive: Archive,
+) -> None:
+    made = enriching_archive.contribute(f"{HINDI}\n" * 10)
     (job_id,) = made.job_ids
     seen: list[progress.Progress] = []
 
@@ -46,7 +39,7 @@ def test_a_contribution_is_enriched_and_what_was_contributed_stays(archive: Arch
     fractions = [look.fraction for look in seen]
     assert fractions == sorted(fractions)
     assert len({look.phase for look in seen if look.state is JobState.RUNNING}) >= 2
-    view = items.get_item(archive.reader, made.item_id)
+    view = items.get_item(enriching_archive.reader, made.item_id)
     assert view.item.text == (f"{HINDI}\n" * 10).strip()
     assert view.item.declared_language is None
     assert view.item.language == "hi"
@@ -54,41 +47,43 @@ def test_a_contribution_is_enriched_and_what_was_contributed_stays(archive: Arch
     assert all(found.seconds >= 0 and found.parameters is not None for found in view.enrichments)
 
 
-@pytest.mark.usefixtures("running_worker")
-def test_the_contributors_language_wins_over_the_detected_one(archive: Archive) -> None:
-    made = archive.contribute(language="mr")
+def test_the_contributors_language_wins_over_the_detected_one(enriching_archive: Archive) -> None:
+    made = enriching_archive.contribute(language="mr")
 
     wait_until(lambda: state(made.job_ids[0]) is JobState.DONE, seconds=60)
 
-    view = items.get_item(archive.reader, made.item_id)
+    view = items.get_item(enriching_archive.reader, made.item_id)
     assert view.item.language == "mr"
     assert view.item.detected_language == "hi"
 
 
-@pytest.mark.usefixtures("running_worker")
-def test_a_job_that_is_tried_again_goes_on_after_its_last_saved_step(archive: Archive) -> None:
-    made = archive.contribute()
+def test_a_job_that_is_tried_again_goes_on_after_its_last_saved_step(
+    enriching_archive: Archive,
+) -> None:
+    made = enriching_archive.contribute()
     (job_id,) = made.job_ids
     wait_until(lambda: state(job_id) is JobState.DONE, seconds=60)
-    with reading() as session:
-        first = set(session.scalars(select(Enrichment.id)))
+    first = found_by(job_id)
     with writing() as session:
-        session.execute(update(Job).values(state=JobState.QUEUED, ring_after=1.0))
-        last = session.scalars(select(Enrichment).where(Enrichment.step == "sentiment")).one()
+        again = update(Job).where(Job.id == job_id)
+        session.execute(again.values(state=JobState.QUEUED, ring_after=1.0))
+        last = session.scalars(
+            select(Enrichment).where(Enrichment.job_id == job_id, Enrichment.step == "sentiment")
+        ).one()
         session.delete(last)
 
     ledger.recover()
 
     wait_until(lambda: state(job_id) is JobState.DONE, seconds=60)
-    with reading() as session:
-        second = set(session.scalars(select(Enrichment.id)))
+    second = found_by(job_id)
     assert len(second) == len(first) == 7
     assert second & first == first - {last.id}
 
 
-@pytest.mark.usefixtures("running_worker")
-def test_a_message_that_comes_twice_enriches_once_and_hides_nothing(archive: Archive) -> None:
-    made = archive.contribute()
+def test_a_message_that_comes_twice_enriches_once_and_hides_nothing(
+    enriching_archive: Archive,
+) -> None:
+    made = enriching_archive.contribute()
     (job_id,) = made.job_ids
     with reading() as session:
         job = session.get_one(Job, job_id)
@@ -100,43 +95,10 @@ def test_a_message_that_comes_twice_enriches_once_and_hides_nothing(archive: Arc
     assert progress.read([job_id])[job_id].state is JobState.DONE
     with reading() as session:
         assert session.get_one(Job, job_id).attempt == 1
-        assert len(session.scalars(select(Enrichment.id)).all()) == 7
+    assert len(found_by(job_id)) == 7
 
 
-def test_a_worker_that_restarts_after_redis_was_emptied_does_what_waited(
-    archive: Archive, redis_server: RedisServer, tmp_path: Path
-) -> None:
-    made = archive.contribute()
-    redis_server.kill()
-    for leftover in redis_server.folder.rglob("*.aof"):
-        leftover.unlink()
-    for leftover in redis_server.folder.rglob("*.manifest"):
-        leftover.unlink()
-    redis_server.start()
-    with writing() as session:
-        session.execute(update(Job).values(ring_after=1.0))
-
-    with worker("ai,cleanup", folder=tmp_path):
-        assert ledger.recover() == [made.job_ids[0]]
-        wait_until(lambda: state(made.job_ids[0]) is JobState.DONE, seconds=60)
-
-
-@pytest.mark.usefixtures("running_worker")
-def test_a_worker_proves_that_it_consumes_each_of_its_queues(archive: Archive) -> None:
+def test_a_worker_proves_that_it_consumes_each_of_its_queues(enriching_archive: Archive) -> None:
     wait_until(lambda: None not in (canary.last_tasks()["ai"], canary.last_tasks()["cleanup"]))
 
     assert canary.last_tasks()["warmup"] is None
-
-
-def test_a_page_believes_only_fresh_progress(archive: Archive, redis_server: RedisServer) -> None:
-    """A worker that died leaves its last progress in Redis; the ledger knows better."""
-    (job_id,) = archive.contribute().job_ids
-    stale = meta(3, 7, "keywords") | {"at": 1.0}
-    for result, expected in (
-        (stale, JobState.QUEUED),
-        ("not a record", JobState.QUEUED),
-        (meta(3, 7, "keywords"), JobState.RUNNING),
-    ):
-        record = {"status": PROGRESS_STATE, "result": result}
-        client().set(f"celery-task-meta-{job_id}", json.dumps(record))
-        assert progress.read([job_id])[job_id].state is expected
