@@ -68,7 +68,8 @@ $(STAMP): $(RUN_PINS) requirements-dev.txt pyproject.toml
 	  dev=$(VENV)/requirements-dev.txt; grep -v '^uv==' requirements-dev.txt > $$dev; \
 	fi; \
 	run="$(foreach pins,$(RUN_PINS),-r $(pins))"; \
-	$$install $$compile $$run && $$install $$run -r $$dev && $$install --no-deps -e . || { \
+	$$install $$compile $$run && $$install $$run -r $$dev && $$install --no-deps -e . && \
+	$(BIN)/python -m compileall -q shared ui workers scripts || { \
 	  echo "The packages could not be installed; the lines above say why." \
 	    "Mend that and run make again: it goes on where it stopped." >&2; exit 1; }
 	@touch $(STAMP)

@@ -91,6 +91,24 @@ def _url(*schemes: str, example: str, empty: str) -> Kind:
     return Kind(parse, f"a URL such as {example}, or nothing ({empty})")
 
 
+def _redis_url(*, example: str, empty: str) -> Kind:
+    url = _url("redis", "rediss", example=example, empty=empty)
+
+    def parse(text: str) -> str:
+        text = url.parse(text)
+        if text:
+            import redis  # only where it is needed: this module is the first that all import
+
+            int(urlsplit(text).path.strip("/") or 0)  # Celery takes numbers only
+            try:
+                redis.ConnectionPool.from_url(text).make_connection()  # looks at the options only
+            except redis.RedisError as error:
+                raise ValueError(text) from error
+        return text
+
+    return Kind(parse, url.allowed)
+
+
 def _parse_urls(text: str) -> tuple[str, ...]:
     urls = tuple(word for word in text.replace(",", " ").split() if word)
     for url in urls:
@@ -166,8 +184,8 @@ class Settings:
     )  # fmt: skip
     redis_url: str = setting(
         "",
-        _url(
-            "redis", "rediss", example="redis://host:6379/0",
+        _redis_url(
+            example="redis://host:6379/0",
             empty="`make up` starts an embedded server on REDIS_PORT",
         ),
         "broker, results and cache; empty means the embedded server on REDIS_PORT",

@@ -15,10 +15,10 @@ ICON = str(Path(__file__).with_name("favicon.svg"))
 st.set_page_config(page_title="BharatVerse", page_icon=ICON, layout="centered")
 
 PAGES = [
-    st.Page("pages/home.py", title="Home", icon=":material/home:", default=True),
-    st.Page("pages/contribute.py", title="Contribute", icon=":material/edit_note:"),
-    st.Page("pages/jobs.py", title="Jobs", icon=":material/checklist:"),
-    st.Page("pages/item.py", title="Item", visibility="hidden"),
+    st.Page("views/home.py", title="Home", icon=":material/home:", default=True),
+    st.Page("views/contribute.py", title="Contribute", icon=":material/edit_note:"),
+    st.Page("views/jobs.py", title="Jobs", icon=":material/checklist:"),
+    st.Page("views/item.py", title="Item", visibility="hidden"),
 ]
 
 page = st.navigation(PAGES, position="top")

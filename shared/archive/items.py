@@ -20,7 +20,7 @@ from shared.archive.drafts import discard_draft
 from shared.database.engine import reading, writing
 from shared.database.models import Enrichment, Item, Job, Visibility, new_id
 from shared.enrichment.languages import language as known_language
-from shared.enrichment.text import PIPELINE_VERSION
+from shared.enrichment.version import PIPELINE_VERSION
 from shared.errors import NotFound
 from shared.jobs import ledger
 from shared.jobs.view import as_json as job_as_json

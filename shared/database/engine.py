@@ -51,7 +51,7 @@ def make_engine(settings: Settings) -> Engine:
     url = settings.sqlalchemy_url
     timeout = settings.database_timeout_seconds
     if url.startswith("sqlite"):
-        settings.bharatverse_home.mkdir(parents=True, exist_ok=True)
+        _make_home(settings)
         options: dict[str, Any] = {
             # check_same_thread: the pool hands a connection to one thread at a time anyway.
             "connect_args": {"timeout": timeout, "check_same_thread": False}
@@ -84,6 +84,16 @@ def make_engine(settings: Settings) -> Engine:
         event.listen(made, "connect", _on_sqlite_connect)
         event.listen(made, "begin", _on_sqlite_begin)
     return made
+
+
+def _make_home(settings: Settings) -> None:
+    try:
+        settings.bharatverse_home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise translate(error) or InvalidSetting(
+            f"BHARATVERSE_HOME is '{settings.bharatverse_home}', but this folder cannot be made: "
+            f"{error.strerror}."
+        ) from error
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:

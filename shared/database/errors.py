@@ -8,6 +8,7 @@ import sqlite3
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from shared.config import InvalidSetting
 from shared.errors import BharatVerseError, Unavailable
 
 
@@ -58,6 +59,8 @@ def translate(error: Exception) -> BharatVerseError | None:
     text = str(error.orig).lower()
     if "disk is full" in text or "no space left" in text or "disk i/o error" in text:
         return StorageFull()
+    if "invalid dsn" in text:
+        return InvalidSetting("DATABASE_URL has an option that PostgreSQL does not know.")
     if "no such table" in text or "undefinedtable" in type(error.orig).__name__.lower():
         return SchemaMissing()
     if "locked" in text or "timeout" in text or "too many clients" in text:

@@ -14,8 +14,6 @@ from shared.enrichment.sentiment import find_sentiment
 from shared.enrichment.summary import find_summary
 from shared.enrichment.themes import find_themes
 
-PIPELINE_VERSION = "1"  # raise it when the same text would get other findings
-
 STEPS = (
     Step.LANGUAGE,
     Step.SCRIPT,

@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.config import get_settings, without_password
 from shared.database.engine import engine
+from shared.database.errors import SchemaMissing, SchemaNewer
 from shared.database.schema import check_schema
 from shared.errors import BharatVerseError, Unavailable
 from shared.observability import canary
@@ -53,16 +54,17 @@ def check_database() -> Check:
     started = time.monotonic()
     try:
         check_schema()
-    except Unavailable as error:
-        where = without_password(settings.sqlalchemy_url)
-        return Check(
-            name="database", ok=False, detail=error.sentence,
-            remedy=f"Start the database, or correct DATABASE_URL (now {where}).",
-        )  # fmt: skip
     except BharatVerseError as error:
-        return Check(
-            name="database", ok=False, detail=error.sentence, remedy="Run `bharatverse migrate`."
-        )
+        where = f"DATABASE_URL (now {without_password(settings.sqlalchemy_url)})"
+        if isinstance(error, SchemaMissing):
+            remedy = "Run `bharatverse migrate`."
+        elif isinstance(error, SchemaNewer):
+            remedy = "Update BharatVerse here."
+        elif isinstance(error, Unavailable):
+            remedy = f"Start the database, or correct {where}."
+        else:
+            remedy = f"Correct BHARATVERSE_HOME or {where}."
+        return Check(name="database", ok=False, detail=error.sentence, remedy=remedy)
     name = "SQLite" if engine().dialect.name == "sqlite" else "PostgreSQL"
     return Check(name="database", ok=True, detail=f"{name}, {_ms(started)}")
 

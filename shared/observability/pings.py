@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from shared.observability.logging import get_logger
 from shared.redis_client import client
 
 log = get_logger(__name__)
+# Its DEBUG lines quote whole addresses, and a path or query may hold a key.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 _HEALTH_KEY = "health:services"
 _RATE_KEY = "rate:api-calls:{}"

@@ -14,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from shared.config import Settings
+from shared.config import InvalidSetting, Settings
 from shared.database.engine import writing
 from shared.database.errors import SchemaNewer
 from shared.database.schema import migrate
@@ -90,23 +90,30 @@ def test_without_redis_the_report_comes_soon_and_says_what_to_do(
     assert time.monotonic() - started < 3
 
 
-@pytest.mark.parametrize(
-    "rest",
-    ["", "/0?socket_timeout=soon", "/0?nonsense=1", "/9999999999", "/not-a-number"],
-    ids=["no Redis", "wrong option", "unknown option", "wrong database", "no number"],
-)
-def test_a_wrong_redis_url_is_told_without_its_password(configure: Configure, rest: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # answers, but is no Redis
-        answering = threading.Thread(target=_answer_nonsense, args=(listener,), daemon=True)
-        answering.start()
-        port = listener.getsockname()[1]
-        configure(REDIS_URL=f"redis://:open-sesame@127.0.0.1:{port}{rest}")
+def test_what_is_no_redis_is_told_without_its_password(configure: Configure) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_answer_nonsense, args=(listener,), daemon=True).start()
+        where = f"127.0.0.1:{listener.getsockname()[1]}/0"
+        configure(REDIS_URL=f"redis://:open-sesame@{where}")
 
         check = health.check_redis()
 
     assert not check.ok
-    assert f"REDIS_URL (now redis://:***@127.0.0.1:{port}{rest})" in check.remedy
+    assert f"REDIS_URL (now redis://:***@{where})" in check.remedy
     assert "sesame" not in str(check)
+
+
+@pytest.mark.parametrize(
+    "rest", ["0?socket_timeout=soon", "0?nonsense=1", "name"], ids=["value", "option", "database"]
+)
+def test_a_redis_url_that_no_client_understands_stops_the_start(
+    configure: Configure, rest: str
+) -> None:
+    with pytest.raises(InvalidSetting) as invalid:
+        configure(REDIS_URL=f"redis://:open-sesame@127.0.0.1/{rest}")
+
+    assert f"REDIS_URL is 'redis://:***@127.0.0.1/{rest}'" in invalid.value.sentence
+    assert "must be a URL such as redis://host:6379/0" in invalid.value.sentence
 
 
 def _answer_nonsense(listener: socket.socket) -> None:
@@ -120,7 +127,6 @@ def _answer_nonsense(listener: socket.socket) -> None:
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
-@on_sqlite
 def test_an_embedded_server_that_is_away_names_make_up(configure: Configure) -> None:
     configure(REDIS_PORT=str(free_port()))
 

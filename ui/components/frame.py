@@ -21,6 +21,7 @@ _STYLE = """
   max-width: 42rem; unicode-bidi: isolate; }
 .bv-number { font-size: 1.8rem; font-weight: 600; line-height: 1.1; }
 .bv-number + div { opacity: .75; }
+.bv-quiet { font-size: .9rem; opacity: .75; }
 .bv-numbers { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 0; }
 .bv-numbers div { margin: 0; }
 </style>

@@ -140,7 +140,7 @@ def save(title: str, text: str, language: str | None, visibility: Visibility | N
         return
     for field in (*_FIELDS, "draft_trouble"):
         st.session_state.pop(field, None)
-    st.switch_page("pages/item.py", query_params={"id": made.item_id})
+    st.switch_page("views/item.py", query_params={"id": made.item_id})
 
 
 show(st.session_state["actor"])

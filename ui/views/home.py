@@ -10,7 +10,7 @@ from shared.accounts.policy import Action, Actor, may
 from shared.archive import items, numbers
 from ui.components.item_card import show_item_card
 
-_RECENT = 10
+_RECENT = 6
 
 
 def show(actor: Actor) -> None:
@@ -26,7 +26,7 @@ def show_what_it_is(actor: Actor) -> None:
         "told by the people who keep them, in their own languages."
     )
     if may(actor, Action.CONTRIBUTE):
-        st.page_link("pages/contribute.py", label="Contribute a story", icon=":material/edit_note:")
+        st.page_link("views/contribute.py", label="Contribute a story", icon=":material/edit_note:")
 
 
 def show_numbers() -> None:

@@ -43,7 +43,7 @@ def show_jobs(actor: Actor) -> None:
                     st.markdown("**A private item**")
                 else:
                     st.page_link(
-                        "pages/item.py",
+                        "views/item.py",
                         label=f"**{escape_markdown(title)}**",
                         query_params={"id": job.item_id or ""},
                     )
