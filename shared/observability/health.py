@@ -109,16 +109,16 @@ def _check_queue(queue: str, age: float | None) -> Check:
 
 
 def check_disk() -> Check:
-    """There is room where the data lies."""
+    """There is room where the data lies, or will lie once there is any."""
     settings = get_settings()
     home = settings.bharatverse_home
-    try:
-        free = shutil.disk_usage(home).free // 1_000_000
-    except OSError as error:
+    folder = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not folder.is_dir():
         return Check(
-            name="disk", ok=False, detail=f"{home}: {error.strerror}",
-            remedy="Make the folder, or set BHARATVERSE_HOME.",
+            name="disk", ok=False, detail=f"{folder} is not a folder",
+            remedy="Set BHARATVERSE_HOME to a folder.",
         )  # fmt: skip
+    free = shutil.disk_usage(folder).free // 1_000_000
     enough = free >= settings.min_free_disk_mb
     return Check(
         name="disk", ok=enough, detail=f"{free:,} MB free in {home}",
