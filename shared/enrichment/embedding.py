@@ -13,15 +13,12 @@ from shared.providers.local.embedder import Vector
 
 
 def find_embedding(reading: Reading, tongue: Tongue, *, tick: Callable[[int], None]) -> Finding:
-    """The EMBEDDING finding; `tick` is told before each passage how many are done.
+    """The EMBEDDING finding; `tick` is told now and then how many passages are done.
 
     The vector is the normalised mean of the passages' vectors as the model gives them, not yet
     centred on its language: the mean to take away improves as the collection grows.
     """
-    vectors = []
-    for done, passage in enumerate(reading.passages):
-        tick(done)
-        vectors.append(embedder.passage(passage))
+    vectors = embedder.passages(reading.passages, tick=tick)
     used, of = len(vectors), reading.passages_in_text
     parameters: dict[str, JSON] = {
         "passage_characters": PASSAGE,
@@ -30,7 +27,7 @@ def find_embedding(reading: Reading, tongue: Tongue, *, tick: Callable[[int], No
         "pooling": "mean, normalised",
     }
     note = None
-    if not vectors:
+    if not used:
         note = "There are no words in this text."
     elif used < of:
         note = f"The text is long: {used} of its {of} passages, evenly spread, were read."
@@ -38,16 +35,16 @@ def find_embedding(reading: Reading, tongue: Tongue, *, tick: Callable[[int], No
         note = f"The model knows little {tongue.name}, so that similar items may be missed."
     return Finding(
         step=Step.EMBEDDING,
-        value={"dimensions": embedder.DIMENSIONS, "passages": used, "of": of} if vectors else None,
+        value={"dimensions": embedder.DIMENSIONS, "passages": used, "of": of} if used else None,
         language=tongue.code,
         provider=PROVIDER,
         model=embedder.MODEL,
         version=embedder.model_version(),
         parameters=parameters,
         confidence=None,
-        status=Status.DRAFT if vectors else Status.UNAVAILABLE,
+        status=Status.DRAFT if used else Status.UNAVAILABLE,
         note=note,
-        vector=_packed(np.mean(vectors, axis=0)) if vectors else None,
+        vector=_packed(vectors.mean(axis=0)) if used else None,
     )
 
 

@@ -24,11 +24,7 @@ def find_summary(reading: Reading, tongue: Tongue, *, tick: Callable[[int], None
     count = 1 + (len(telling) >= _SENTENCES_FOR_TWO) + (len(telling) >= _SENTENCES_FOR_THREE)
     chosen = telling or reading.sentences[:1]
     if len(telling) > count:
-        vectors = []
-        for done, sentence in enumerate(telling):
-            tick(done)
-            vectors.append(embedder.passage(sentence))
-        meanings = centred(np.array(vectors), means.passage)
+        meanings = centred(embedder.passages(telling, tick=tick), means.passage)
         nearness = meanings @ meanings.mean(axis=0)
         nearest = np.argsort(-nearness, kind="stable")[:count]
         chosen = [telling[index] for index in sorted(nearest)]

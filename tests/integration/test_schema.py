@@ -44,7 +44,8 @@ def migrate_in_new_processes(count: int) -> list[tuple[int, str]]:
         )
         for _ in range(count)
     ]
-    return [(process.wait(), process.communicate()[1]) for process in processes]
+    errors = [process.communicate()[1] for process in processes]
+    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
 
 
 def test_head_is_the_newest_migration_and_there_is_only_one_newest() -> None:

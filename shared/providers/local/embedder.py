@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shared.config import get_settings
 from shared.providers.packages import package, version
 
 Vector = npt.NDArray[np.float32]
@@ -27,6 +29,20 @@ def passage(text: str) -> Vector:
     return _hot.encode(text, is_query=False)
 
 
+def passages(texts: Sequence[str], *, tick: Callable[[int], None]) -> Vector:
+    """The vectors of several texts, (len(texts), DIMENSIONS), in batches of BATCH_SIZE.
+
+    `tick` is told before each batch how many are done, and may raise to stop.
+    """
+    size = get_settings().batch_size
+    vectors = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
+    for done in range(0, len(texts), size):
+        tick(done)
+        batch = list(texts[done : done + size])
+        vectors[done : done + size] = _hot.encode(batch, is_query=False)
+    return vectors
+
+
 def query(text: str) -> Vector:
     """The normalised vector of a text that searches: a phrase, a question, a theme."""
     return _hot.encode(text, is_query=True)
@@ -39,7 +55,7 @@ class _HotModel:
         self._lock = threading.Lock()
         self._model: Any = None
 
-    def encode(self, text: str, *, is_query: bool) -> Vector:
+    def encode(self, text: str | list[str], *, is_query: bool) -> Vector:
         with self._lock:
             if self._model is None:
                 # Spinning OpenMP threads stall for seconds when the cores are busy; the library
