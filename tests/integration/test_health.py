@@ -268,7 +268,7 @@ def test_each_service_answers_for_itself_and_one_that_hangs_holds_up_no_other(
 ) -> None:
     away = f"http://127.0.0.1:{free_port()}"
     ping(f"{service}/200", f"{service}/404", f"{service}/302", f"{service}/500",
-         f"{service}/hang", f"{service}/hang", away)  # fmt: skip
+         *[f"{service}/hang"] * 4, away)  # fmt: skip
 
     started = time.monotonic()
     seen = ping_services()
@@ -276,9 +276,9 @@ def test_each_service_answers_for_itself_and_one_that_hangs_holds_up_no_other(
 
     assert [(one.ok, one.detail) for one in seen] == [
         (True, "200"), (True, "404"), (True, "302"), (False, "500"),
-        (False, "ReadTimeout"), (False, "ReadTimeout"), (False, "ConnectionError"),
+        *[(False, "ReadTimeout")] * 4, (False, "ConnectionError"),
     ]  # fmt: skip
-    assert took < 0.9, "the two that hang were waited for one after the other"
+    assert took < 1.9, "those that hang were waited for one after the other"
     assert seen[-1].service == away
     assert last_pings() == seen
     assert Service.seen.count("/500") == 1, "the redirect was not followed"
@@ -292,7 +292,7 @@ def test_no_more_than_max_concurrent_requests_are_on_their_way(
     started = time.monotonic()
     ping_services()
 
-    assert 1.0 <= time.monotonic() - started < 1.5
+    assert 1.0 <= time.monotonic() - started < 1.9
 
 
 def test_the_rate_limit_holds_over_all_rounds_of_a_minute(ping: Configure, service: str) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
 
+from shared.config import Settings
 from shared.enrichment.finding import Finding, Status, Step
 from shared.enrichment.languages import UnknownLanguage
+from shared.enrichment.reading import Reading
 from shared.enrichment.sentences import sentences
 from shared.enrichment.text import STEPS, enrich_text
 from shared.enrichment.words import words
@@ -211,7 +214,20 @@ def test_progress_moves_only_forward_and_its_total_stays() -> None:
     assert len({total for _, total, _ in progress.calls}) == 1
     assert 0 <= done[0] <= done[-1] < progress.calls[0][1]
     assert list(dict.fromkeys(phase for _, _, phase in progress.calls)) == list(map(str, STEPS))
-    assert sum(phase == Step.EMBEDDING for _, _, phase in progress.calls) > 2
+
+
+@pytest.mark.parametrize(("size", "looks"), [("1", 3), ("2", 2)])
+def test_passages_are_embedded_in_batches_and_progress_is_told_before_each(
+    configure: Callable[..., Settings], size: str, looks: int
+) -> None:
+    configure(BATCH_SIZE=size)
+    progress = Progress()
+
+    enrich(HINDI * 8, progress=progress)
+
+    told = [done for done, _, phase in progress.calls if phase == Step.EMBEDDING]
+    passages = len(Reading.of(HINDI * 8).passages)
+    assert len(set(told)) == -(-passages // int(size)) >= looks
 
 
 def test_progress_takes_up_where_a_crash_left_it(hindi: dict[Step, Finding]) -> None:
