@@ -57,6 +57,7 @@ def show_form() -> None:
         key="draft_title",
         max_chars=MAX_TITLE_LENGTH,
         placeholder="What is this story called?",
+        live=True,
         persist_state="session",
         on_change=keep_draft,
     )
