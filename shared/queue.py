@@ -16,7 +16,7 @@ from kombu.exceptions import KombuError
 
 from shared.config import Settings, get_settings
 from shared.observability.logging import get_logger
-from shared.redis_client import REDIS_ERRORS, Breaker, client
+from shared.redis_client import REDIS_ERRORS, breaker, client
 
 log = get_logger(__name__)
 
@@ -26,8 +26,6 @@ QUEUES = ("ai", "analytics", "warmup", "cleanup")
 #: Seconds. Far above the longest job: the ledger's lease requeues the job of a dead worker, and a
 #: shorter time-out would copy a long job to a second worker.
 VISIBILITY_TIMEOUT = 6 * 3600
-
-_breaker = Breaker(seconds=3)
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -80,7 +78,7 @@ def send(task: str, *, queue: str, expires: float) -> bool:
 
 
 def _send(task: str, *, args: Sequence[Any], queue: str, **options: Any) -> bool:
-    if _breaker.is_open:
+    if breaker.is_open:
         return False
     try:
         _producer(os.getpid()).send_task(
@@ -93,7 +91,7 @@ def _send(task: str, *, args: Sequence[Any], queue: str, **options: Any) -> bool
             **options,
         )
     except (KombuError, *REDIS_ERRORS) as error:
-        _breaker.failed()
+        breaker.failed()
         log.warning(
             "Redis could not take a message; the ledger keeps it",
             action="queue.send_failed",
@@ -102,7 +100,7 @@ def _send(task: str, *, args: Sequence[Any], queue: str, **options: Any) -> bool
             error=type(error).__name__,
         )
         return False
-    _breaker.succeeded()
+    breaker.succeeded()
     return True
 
 

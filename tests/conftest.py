@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from shared import cache, queue, redis_client
+from shared import queue, redis_client
 from shared.accounts import users
 from shared.accounts.policy import Actor
 from shared.archive import items
@@ -20,7 +20,6 @@ from shared.config import Settings, get_settings
 from shared.database import engine as database
 from shared.database.models import Role, Visibility
 from shared.database.schema import migrate
-from shared.jobs import progress
 from tests.house import House, copy_checkout
 from tests.servers import RedisServer, missing, postgres, worker
 
@@ -98,8 +97,7 @@ def _configuring(home: Path) -> Iterator[Callable[..., Settings]]:
         get_settings.cache_clear()
         redis_client._client = None
         queue._producer.cache_clear()
-        for module in (cache, queue, progress):
-            module._breaker.succeeded()
+        redis_client.breaker.succeeded()
 
     for name in list(os.environ):
         if name in {item.upper() for item in Settings.__dataclass_fields__}:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.accounts.policy import Action, Actor, NotAllowed, require
-from shared.config import get_settings
+from shared.config import InvalidSetting, get_settings
 from shared.database.engine import reading, writing
 from shared.database.models import Role, SignIn, User
 from shared.errors import Invalid, NotFound
@@ -55,7 +55,7 @@ class UnknownUser(NotFound):
 def normalise_name(name: str) -> str:
     """The name as it is stored and compared; raises `InvalidName`.
 
-    NFKC and case folding, so that two names that look alike are one.
+    NFKC and case folding: names that differ in width, capitals or composition only are one.
     """
     folded = unicodedata.normalize("NFKC", name).strip().casefold()
     allowed = all(sign in "._-" or unicodedata.category(sign)[0] in "LNM" for sign in folded)
@@ -148,19 +148,32 @@ def create_first_accounts() -> str | None:
     before the account exists, so that a crash in between cannot lock everybody out.
     """
     with writing() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            # Two that start at once would else each write a password, and only one would be right.
+            session.execute(text("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE"))
         if session.scalar(select(User.id).where(User.name == _OPERATOR)) is None:
             session.add(User(name=_OPERATOR, role=Role.ADMIN))
         people = select(User.id).where(User.role == Role.ADMIN, User.name != _OPERATOR).limit(1)
         if session.scalar(people) is not None:
             return None
         password = _new_password()
-        path = first_admin_file()
+        _write_first_password(password)
+        _insert(session, name=_FIRST_ADMIN, role=Role.ADMIN, password=password, must_change=True)
+    return password
+
+
+def _write_first_password(password: str) -> None:
+    path = first_admin_file()
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(password + "\n")
-        _insert(session, name=_FIRST_ADMIN, role=Role.ADMIN, password=password, must_change=True)
-    return password
+    except OSError as error:
+        raise InvalidSetting(
+            f"BHARATVERSE_HOME is '{path.parent}', but nothing can be written there: "
+            f"{error.strerror}."
+        ) from error
 
 
 def password_matches(user: User, password: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def _remove_old_files(folder: Path) -> int:
     limit = time.time() - _TEMPORARY_AGE
     removed = 0
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.stat().st_mtime < limit:
-            path.unlink(missing_ok=True)
-            removed += 1
+        with suppress(FileNotFoundError):  # whoever made it was quicker
+            if path.is_file() and not path.is_symlink() and path.stat().st_mtime < limit:
+                path.unlink()
+                removed += 1
     return removed

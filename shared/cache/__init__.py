@@ -8,12 +8,11 @@ from typing import Any
 
 from shared.config import get_settings
 from shared.observability.logging import get_logger
-from shared.redis_client import REDIS_ERRORS, Breaker, client
+from shared.redis_client import REDIS_ERRORS, breaker, client
 
 log = get_logger(__name__)
 
 _PREFIX = "bharatverse:1:"  # the number changes when the shape of any value does
-_breaker = Breaker(seconds=3)
 
 
 def get_or_compute(key: str, ttl: float, compute: Callable[[], Any]) -> Any:
@@ -23,12 +22,12 @@ def get_or_compute(key: str, ttl: float, compute: Callable[[], Any]) -> Any:
     time; errors of `compute` are the caller's.
     """
     settings = get_settings()
-    if not settings.enable_caching or _breaker.is_open:
+    if not settings.enable_caching or breaker.is_open:
         return compute()
     try:
         kept: Any = client().get(_PREFIX + key)
     except REDIS_ERRORS as error:
-        _breaker.failed()
+        breaker.failed()
         log.debug("The cache does not answer", error=type(error).__name__)
         return compute()
     if kept is not None:
@@ -41,17 +40,17 @@ def get_or_compute(key: str, ttl: float, compute: Callable[[], Any]) -> Any:
     try:
         client().set(_PREFIX + key, json.dumps(value), px=max(1, int(seconds * 1000)))
     except REDIS_ERRORS as error:
-        _breaker.failed()
+        breaker.failed()
         log.debug("The cache does not answer", error=type(error).__name__)
     return value
 
 
 def forget(*keys: str) -> None:
     """Drop these values for everyone; without Redis there is nothing to drop."""
-    if _breaker.is_open:
+    if breaker.is_open:
         return
     try:
         client().delete(*(_PREFIX + key for key in keys))
     except REDIS_ERRORS as error:
-        _breaker.failed()
+        breaker.failed()
         log.debug("The cache does not answer", error=type(error).__name__)

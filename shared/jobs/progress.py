@@ -17,13 +17,11 @@ from sqlalchemy import select
 from shared.config import get_settings
 from shared.database.engine import reading
 from shared.database.models import Job, JobState
-from shared.redis_client import REDIS_ERRORS, Breaker, client
+from shared.redis_client import REDIS_ERRORS, breaker, client
 
 #: Celery's name for a running task that tells how far it is.
 PROGRESS_STATE = "PROGRESS"
 _KEY = "celery-task-meta-{}"  # where Celery's Redis backend keeps a task's state
-
-_breaker = Breaker(seconds=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +62,14 @@ def read(job_ids: Sequence[str]) -> dict[str, Progress]:
 
 
 def _from_redis(job_ids: Sequence[str]) -> dict[str, Progress]:
-    if not job_ids or _breaker.is_open:
+    if not job_ids or breaker.is_open:
         return {}
     try:
         values: Any = client().mget([_KEY.format(job_id) for job_id in job_ids])
     except REDIS_ERRORS:
-        _breaker.failed()
+        breaker.failed()
         return {}
-    _breaker.succeeded()
+    breaker.succeeded()
     found = {}
     for job_id, value in zip(job_ids, values, strict=True):
         progress = _running(job_id, value) if value is not None else None

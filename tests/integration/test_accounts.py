@@ -33,8 +33,10 @@ from shared.accounts.users import (
 from shared.config import Settings
 from shared.database.engine import reading, writing
 from shared.database.models import Role, SignIn, User, utc_now
+from shared.database.schema import migrate
 from shared.errors import Invalid
 from tests.conftest import Archive
+from tests.servers import RedisServer
 
 #: For what does not depend on the kind of database.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -424,3 +426,26 @@ def test_one_time_passwords_differ_and_can_be_typed(archive: Archive) -> None:
 
     assert len(made) == 3
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{20}", password) for password in made)
+
+
+def test_two_first_starts_at_once_leave_a_password_that_works(
+    configure: Callable[..., Settings], database_url: str, redis_server: RedisServer
+) -> None:
+    configure(DATABASE_URL=database_url, REDIS_URL=redis_server.url)
+    migrate()
+    made: list[str | None] = []
+    gate = threading.Barrier(4)
+
+    def start() -> None:
+        gate.wait()
+        made.append(users.create_first_accounts())
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    (password,) = [one for one in made if one is not None]
+    assert users.first_admin_file().read_text().strip() == password
+    assert sign_in(name="admin", password=password)[1].name == "admin"

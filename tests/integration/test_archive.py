@@ -15,7 +15,7 @@ import pytest
 import redis
 from sqlalchemy import func, select, text, update
 
-from shared import cache, queue, redis_client
+from shared import cache, redis_client
 from shared.accounts.policy import VISITOR, Actor, NotAllowed
 from shared.accounts.users import operator
 from shared.archive import items
@@ -180,7 +180,7 @@ def test_without_redis_it_is_saved_at_once_and_rung_when_redis_returns(
         assert session.get_one(Job, made.job_ids[0]).state is JobState.QUEUED
 
     redis_server.start()
-    queue._breaker.succeeded()  # it would close by itself within seconds
+    redis_client.breaker.succeeded()  # it would close by itself within seconds
     with writing() as session:  # the time of the first ring has come
         session.execute(update(Job).where(Job.id.in_(made.job_ids)).values(ring_after=1.0))
     assert ledger.recover() == list(made.job_ids)
