@@ -7,24 +7,24 @@ from pathlib import Path
 import streamlit as st
 
 from shared.errors import BharatVerseError
-from ui.components.frame import show_account_links, show_trouble
+from ui.components.frame import show_header, show_trouble
 from ui.session import current_actor
 
 # A file of our own: a Material icon here would be fetched from a server of Google's.
 ICON = str(Path(__file__).with_name("favicon.svg"))
-st.set_page_config(page_title="BharatVerse", page_icon=ICON, layout="centered")
+st.set_page_config(page_icon=ICON, layout="centered")
 
 PAGES = [
     st.Page("views/home.py", title="Home", icon=":material/home:", default=True),
     st.Page("views/contribute.py", title="Contribute", icon=":material/edit_note:"),
     st.Page("views/jobs.py", title="Jobs", icon=":material/checklist:"),
-    st.Page("views/item.py", title="Item", visibility="hidden"),
 ]
+ITEM = st.Page("views/item.py", title="Item", visibility="hidden")
 
-page = st.navigation(PAGES, position="top")
+page = st.navigation([*PAGES, ITEM], position="hidden")
 try:
     actor, must_change_password = current_actor()
-    show_account_links(actor, must_change_password)
+    show_header(PAGES, actor, must_change_password)
     if must_change_password:
         st.stop()
     st.session_state["actor"] = actor

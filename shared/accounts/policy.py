@@ -17,6 +17,12 @@ class NotAllowed(BharatVerseError):
     code = "not_allowed"
 
 
+class SignInNeeded(NotAllowed):
+    """You are not signed in, or your sign-in has ended."""
+
+    code = "sign_in_needed"
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """The person, or the program, on whose behalf something happens."""
@@ -52,7 +58,9 @@ def may(actor: Actor, action: Action) -> bool:
 
 
 def require(actor: Actor, action: Action) -> None:
-    """Raise `NotAllowed` unless this person may do this."""
+    """Raise `NotAllowed` unless this person may do this; `SignInNeeded` says who might."""
+    if actor.user_id is None:
+        raise SignInNeeded()
     if not may(actor, action):
         raise NotAllowed()
 

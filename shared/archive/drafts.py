@@ -10,6 +10,13 @@ from shared.accounts.policy import Action, Actor, require
 from shared.config import get_settings
 from shared.database.engine import reading, writing
 from shared.database.models import Draft, Visibility
+from shared.errors import Invalid
+
+
+class DraftTooLarge(Invalid):
+    """It is too long to be kept; this tab still has it."""
+
+    code = "draft_too_large"
 
 
 def load_draft(actor: Actor) -> Draft | None:
@@ -27,19 +34,19 @@ def save_draft(
     language: str | None,
     visibility: Visibility,
 ) -> None:
-    """Keep the draft as it stands, right or wrong.
+    """Keep the draft as it stands, right or wrong; raises `DraftTooLarge`.
 
-    What the database cannot hold (NUL, lone surrogates) and what goes beyond the size that could
-    be contributed is left out of the kept copy only.
+    What the database cannot hold (NUL, lone surrogates) is left out of the kept copy only.
     """
     require(actor, Action.CONTRIBUTE)
     assert actor.user_id is not None
-    limit = get_settings().max_text_bytes
+    if len(title) + len(text) > get_settings().max_text_bytes:
+        raise DraftTooLarge()
     draft = Draft(
         user_id=actor.user_id,
         submission_key=submission_key,
-        title=_storable(title, limit),
-        text=_storable(text, limit),
+        title=_storable(title),
+        text=_storable(text),
         language=language,
         visibility=visibility,
     )
@@ -51,12 +58,19 @@ def save_draft(
             session.merge(draft)
 
 
-def discard_draft(session: Session, user_id: str, submission_key: str) -> None:
-    """Drop the draft that has become a contribution, in the contribution's own transaction."""
+def discard_draft(session: Session, user_id: str, submission_key: str, *, text: str) -> None:
+    """Drop the draft that has become a contribution, in the contribution's own transaction.
+
+    One that holds another text by now, from another tab or device, stays.
+    """
     session.execute(
-        delete(Draft).where(Draft.user_id == user_id, Draft.submission_key == submission_key)
+        delete(Draft).where(
+            Draft.user_id == user_id,
+            Draft.submission_key == submission_key,
+            Draft.text == _storable(text),
+        )
     )
 
 
-def _storable(text: str, limit: int) -> str:
-    return text[:limit].replace("\0", "").encode("utf-8", "ignore").decode()
+def _storable(text: str) -> str:
+    return text.replace("\0", "").encode("utf-8", "ignore").decode()

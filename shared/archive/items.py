@@ -65,6 +65,7 @@ def contribute(
     """
     require(actor, Action.CONTRIBUTE)
     assert actor.user_id is not None
+    written = text
     title, text = check_title(title), check_text(text)
     if language is not None:
         language = known_language(language).code
@@ -79,13 +80,18 @@ def contribute(
         visibility=visibility,
     )
     with writing() as session:
+        discard_draft(session, item.owner_id, item.submission_key, text=written)
         try:
             with session.begin_nested():
                 session.add(item)
         except IntegrityError:
-            return _earlier(session, item)
+            earlier = _earlier(session, item)
+            if earlier is not None:
+                return earlier
+            # Another tab took up the same draft and wrote another story: both are kept.
+            item.submission_key = new_id()
+            session.add(item)
         job, _ = submit_enrichment(session, item)
-        discard_draft(session, item.owner_id, item.submission_key)
     rung = ledger.ring([job])
     numbers.forget()
     analytics.record("contributed", language=language, visibility=visibility.value)
@@ -115,13 +121,18 @@ def submit_enrichment(session: Session, item: Item) -> tuple[Job, bool]:
     )
 
 
-def _earlier(session: Session, item: Item) -> Contributed:
-    discard_draft(session, item.owner_id, item.submission_key)
+def _earlier(session: Session, item: Item) -> Contributed | None:
+    """What this submission made before; None when that was something else."""
     known = session.scalars(
         select(Item.id).where(
-            Item.owner_id == item.owner_id, Item.submission_key == item.submission_key
+            Item.owner_id == item.owner_id,
+            Item.submission_key == item.submission_key,
+            Item.title == item.title,
+            Item.text_sha256 == item.text_sha256,
         )
-    ).one()
+    ).one_or_none()
+    if known is None:
+        return None
     jobs = session.scalars(select(Job.id).where(Job.item_id == known).order_by(Job.created_at))
     return Contributed(item_id=known, job_ids=tuple(jobs), is_new=False, rung=True)
 

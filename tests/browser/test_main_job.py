@@ -83,7 +83,7 @@ def test_what_is_wrong_is_said_as_one_types_and_the_draft_stays(page: Page, hous
     expect(page.get_by_text("stacks more than 20 marks")).to_be_visible()
 
     page.get_by_role("button", name="Contribute").click()
-    expect(page.get_by_text("Your draft is still here")).to_be_visible()
+    expect(page.get_by_text("Not saved: The text stacks")).to_be_visible()
 
     page.reload()
     expect(page.get_by_role("textbox", name="Title")).to_have_value("A title")

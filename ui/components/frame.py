@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import streamlit as st
+from streamlit.navigation.page import Page
 
 from shared.accounts.policy import Actor
 from shared.config import get_settings
@@ -13,34 +15,47 @@ from shared.errors import BharatVerseError
 
 _STYLE = """
 <style>
-.stMainBlockContainer { padding-top: 4.5rem; }
-.bv-account { text-align: right; font-size: .9rem; margin: 0; }
-.stHtml a { color: var(--st-link-color, inherit); }
-.bv-title { overflow-wrap: anywhere; line-height: 1.25; padding: .5rem 0 0; }
+.stMainBlockContainer { padding-top: 2rem; }
+.bv-account { font-size: .9rem; margin: 0; }
+.stHtml a { color: inherit; text-decoration: underline; }
+[data-testid="stPageLink"] a { text-decoration: underline; text-underline-offset: .25em; }
+/* Room above and below the line: Nastaliq needs it, and clipped it reads as other letters. */
+[data-testid="stPageLink"] a * { overflow: visible !important; line-height: 1.9; }
+:lang(ur) { line-height: 2.4 !important; }
+[data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+.bv-title { overflow-wrap: anywhere; line-height: 1.4; padding: .5rem 0 0; }
 .bv-prose { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.8; font-size: 1.1rem;
-  max-width: 42rem; unicode-bidi: isolate; }
+  unicode-bidi: isolate; }
 .bv-number { font-size: 1.8rem; font-weight: 600; line-height: 1.1; }
 .bv-number + div { opacity: .75; }
-.bv-quiet { font-size: .9rem; opacity: .75; }
+.bv-quiet { font-size: .9rem; opacity: .8; }
 .bv-numbers { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 0; }
 .bv-numbers div { margin: 0; }
 </style>
 """
 
 
-def show_account_links(actor: Actor, must_change_password: bool) -> None:
-    """Sign in or out, at the top of every page."""
-    if actor.user_id is None:
-        st.html(f"{_STYLE}<p class='bv-account'><a href='{sign_in_path()}'>Sign in</a></p>")
-        return
-    st.html(
-        f"{_STYLE}<p class='bv-account'>{html.escape(actor.name)} · "
-        "<a href='/password'>Password</a> · <a href='/sign-out'>Sign out</a></p>"
-    )
+def show_header(pages: Sequence[Page], actor: Actor, must_change_password: bool) -> None:
+    """The way to every page, and signing in or out; three links fit the narrowest phone."""
+    st.html(_STYLE)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for page in pages:
+            st.page_link(page)
+        st.space("stretch")
+        st.html(_account_links(actor), width="content")
     if must_change_password:
         st.title("One more step")
         st.info("Your password was made for one use. Choose your own, then everything is open.")
         st.html("<p><a href='/password'>Choose a new password</a></p>")
+
+
+def _account_links(actor: Actor) -> str:
+    if actor.user_id is None:
+        return f"<p class='bv-account'><a href='{sign_in_path()}'>Sign in</a></p>"
+    return (
+        f"<p class='bv-account'>{html.escape(actor.name)} · "
+        "<a href='/password'>Password</a> · <a href='/sign-out'>Sign out</a></p>"
+    )
 
 
 def sign_in_path() -> str:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from shared.database.models import Item
 from shared.enrichment.languages import LANGUAGES
-from ui.components.plain import escape_markdown
+from ui.components.plain import escape_markdown, lang
 
 _PREVIEW = 180  # characters
 
@@ -26,7 +26,7 @@ def show_item_card(item: Item) -> None:
         # One element for both: each costs the browser some milliseconds.
         st.html(
             f"<div class='bv-quiet'>{html.escape(language_name(item.language))} · "
-            f"{html.escape(item.owner.name)}</div><div dir='auto'>{html.escape(shortened)}</div>"
+            f"{html.escape(item.owner.name)}</div><div dir='auto'{lang(item.language)}>{html.escape(shortened)}</div>"
         )
 
 

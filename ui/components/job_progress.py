@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import streamlit as st
 
 from shared.database.models import LIVE, Job, JobState
+from shared.enrichment.finding import Step
 from shared.jobs import progress
 from shared.jobs.progress import Progress
 from shared.redis_client import REDIS_ERRORS, client
@@ -14,6 +15,17 @@ from shared.redis_client import REDIS_ERRORS, client
 #: Seconds between two looks; one look costs one MGET, whatever the number of jobs.
 POLL_INTERVAL = 1.0
 
+#: What a step does, for people who never heard of embeddings.
+_PHASES = {
+    "": "Starting",
+    Step.LANGUAGE: "Finding out the language",
+    Step.SCRIPT: "Finding out the script",
+    Step.EMBEDDING: "Reading the text",
+    Step.KEYWORDS: "Looking for keywords",
+    Step.SUMMARY: "Summing it up",
+    Step.THEMES: "Looking for themes",
+    Step.SENTIMENT: "Listening for the mood",
+}
 _WORDS = {
     JobState.DONE: "Done",
     JobState.FAILED: "Failed",
@@ -46,7 +58,7 @@ def watch(jobs: Sequence[Job], draw: Callable[[Mapping[str, Progress]], None]) -
 def show_progress(job: Progress) -> None:
     """One job as a bar with words, or as the sentence of its failure."""
     if job.state is JobState.RUNNING:
-        phase = job.phase.capitalize() or "Starting"
+        phase = _PHASES.get(job.phase, job.phase.capitalize())
         st.progress(job.fraction, text=f"{phase} · {job.done} of {job.total}")
     elif job.state is JobState.QUEUED:
         if job.error:

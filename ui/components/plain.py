@@ -17,13 +17,14 @@ def escape_markdown(text: str) -> str:
 
 def show_heading(text: str, *, language: str | None) -> None:
     """The page's one h1, holding a contributed title."""
-    st.html(f"<h1{_lang(language)} dir='auto' class='bv-title'>{html.escape(text)}</h1>")
+    st.html(f"<h1{lang(language)} dir='auto' class='bv-title'>{html.escape(text)}</h1>")
 
 
 def show_prose(text: str, *, language: str | None) -> None:
     """A contributed text in its own direction and language, line breaks kept."""
-    st.html(f"<div{_lang(language)} dir='auto' class='bv-prose'>{html.escape(text)}</div>")
+    st.html(f"<div{lang(language)} dir='auto' class='bv-prose'>{html.escape(text)}</div>")
 
 
-def _lang(language: str | None) -> str:
+def lang(language: str | None) -> str:
+    """The HTML attribute that gives a text its language, and so its font and line height."""
     return f" lang='{html.escape(language, quote=True)}'" if language else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import streamlit as st
 
-from shared.accounts.policy import Action, Actor, may
+from shared.accounts.policy import Action, Actor, SignInNeeded, may
 from shared.archive import items
 from shared.archive.checks import MAX_TITLE_LENGTH, check_text, check_title
 from shared.archive.drafts import load_draft, save_draft
@@ -24,17 +25,26 @@ _WHO = {
     Visibility.MEMBERS: "Members of the archive",
     Visibility.PRIVATE: "Only me",
 }
+_KEEP_TYPING = Path(__file__).parent.parent / "components" / "keep_typing.html"
+_SIGN_IN_ENDED = (
+    "Not saved: your sign-in has ended. Copy what you wrote, sign in again, and paste it: this tab "
+    "cannot save it any more."
+)
 _FIELDS = ("draft_title", "draft_text", "draft_language", "draft_visibility", "draft_key")
 
 
 def show(actor: Actor) -> None:
     st.title("Contribute a story")
     if not may(actor, Action.CONTRIBUTE):
-        st.info("Contributing needs an account that may contribute.")
-        show_sign_up_hint()
+        if actor.user_id is None:
+            st.info("Contributing needs an account.")
+            show_sign_up_hint()
+        else:
+            st.info("Your account may read. An admin of the archive can let it contribute, too.")
         return
     if "draft_key" not in st.session_state:
         take_up_draft(actor)
+    st.html(_KEEP_TYPING, unsafe_allow_javascript=True)  # our own script, nothing contributed
     show_form()
 
 
@@ -91,8 +101,8 @@ def show_form() -> None:
     )
     if st.button("Contribute", type="primary", icon=":material/send:"):
         save(title or "", text or "", language, visibility)
-    elif trouble := st.session_state.get("draft_trouble"):
-        st.caption(f":material/cloud_off: Draft kept only in this tab: {escape_markdown(trouble)}")
+    if trouble := st.session_state.get("draft_trouble"):
+        st.caption(f":material/cloud_off: Draft only in this tab. {escape_markdown(trouble)}")
     elif title or text:
         st.caption(":material/cloud_done: Draft kept")
 
@@ -111,6 +121,8 @@ def keep_draft() -> None:
             visibility=state.get("draft_visibility") or Visibility.PUBLIC,
         )
         state.pop("draft_trouble", None)
+    except SignInNeeded:
+        state["draft_trouble"] = _SIGN_IN_ENDED
     except BharatVerseError as error:
         state["draft_trouble"] = error.sentence
 
@@ -136,8 +148,11 @@ def save(title: str, text: str, language: str | None, visibility: Visibility | N
             visibility=visibility or Visibility.PUBLIC,
             submission_key=st.session_state["draft_key"],
         )
+    except SignInNeeded:
+        st.error(_SIGN_IN_ENDED)
+        return
     except BharatVerseError as error:
-        st.error(f"Not saved: {escape_markdown(error.sentence)} Your draft is still here.")
+        st.error(f"Not saved: {escape_markdown(error.sentence)}")
         return
     for field in (*_FIELDS, "draft_trouble"):
         st.session_state.pop(field, None)

@@ -15,7 +15,7 @@ from shared.enrichment.finding import Status, Step
 from shared.jobs.progress import Progress
 from ui.components.item_card import body, language_name
 from ui.components.job_progress import show_progress, watch
-from ui.components.plain import escape_markdown, show_heading, show_prose
+from ui.components.plain import escape_markdown, lang, show_heading, show_prose
 
 _WHO = {
     Visibility.PUBLIC: "Everyone may see it",
@@ -39,12 +39,14 @@ def show(actor: Actor) -> None:
         st.title("Not found")
         st.warning(error.sentence)
         return
-    show_contribution(view)
-    show_work(view)
+    st.set_page_config(page_title=f"{view.item.title} · BharatVerse")
+    show_title(view)
+    show_work(view)  # above the text, which may be long
+    show_prose(body(view.item), language=view.item.language)
     show_findings(view)
 
 
-def show_contribution(view: ItemView) -> None:
+def show_title(view: ItemView) -> None:
     item = view.item
     show_heading(item.title, language=item.language)
     facts = [
@@ -54,7 +56,6 @@ def show_contribution(view: ItemView) -> None:
         _WHO[item.visibility],
     ]
     st.caption(" · ".join(facts))
-    show_prose(body(item), language=item.language)
 
 
 def show_work(view: ItemView) -> None:
@@ -106,8 +107,7 @@ def show_value(found: Enrichment) -> None:
 
 def show_words(words: Sequence[str], *, language: str | None) -> None:
     shown = " · ".join(html.escape(str(word)) for word in words)
-    lang = f" lang='{html.escape(language, quote=True)}'" if language else ""
-    st.html(f"<div dir='auto'{lang}>{shown}</div>")
+    st.html(f"<div dir='auto'{lang(language)}>{shown}</div>")
 
 
 def show_provenance(enrichments: Sequence[Enrichment]) -> None:
