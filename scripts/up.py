@@ -873,6 +873,8 @@ def main(*, procfile: Path = ROOT / "Procfile", patience: Patience = _PATIENCE) 
     """Run `make up`; the exit status stands in the module's docstring."""
     # The settings and every process resolve a relative path from here.
     os.chdir(ROOT)
+    # Private stories and password hashes lie in BHARATVERSE_HOME.
+    os.umask(0o077)
     log_folder = ROOT
     try:
         settings = get_settings()

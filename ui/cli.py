@@ -7,6 +7,7 @@ give a non-zero exit status.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -32,6 +33,7 @@ from shared.observability import health, pings
 from shared.observability.logging import configure_logging
 from shared.redis_client import REDIS_ERRORS
 
+_PATIENCE = 20.0  # seconds without any end before --wait says where to look
 _POLL = 0.3  # seconds between two looks at the jobs that --wait waits for
 
 
@@ -53,6 +55,7 @@ class _Group(click.Group):
 def main(ctx: click.Context, user: str | None) -> None:
     """BharatVerse in the terminal."""
     settings = get_settings()
+    os.umask(0o077)  # what it makes in BHARATVERSE_HOME holds private stories
     # Progress and results are the output here; the log speaks up only when something is wrong.
     configure_logging("DEBUG" if settings.log_level == "DEBUG" else "ERROR")
     ctx.obj = user
@@ -140,7 +143,7 @@ def _import_one(
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "path": path, "id": None, "title": None, "language": None, "jobs": [], "error": None,
-        "is_new": False,
+        "is_new": False, "rung": True,
     }  # fmt: skip
     try:
         file = files.read(path)
@@ -157,7 +160,8 @@ def _import_one(
         entry["error"] = error.sentence
         return entry
     entry |= {
-        "id": made.item_id, "language": language, "jobs": list(made.job_ids), "is_new": made.is_new
+        "id": made.item_id, "language": language, "jobs": list(made.job_ids),
+        "is_new": made.is_new, "rung": made.rung,
     }  # fmt: skip
     return entry
 
@@ -175,6 +179,7 @@ def _public(entry: dict[str, Any]) -> dict[str, Any]:
 def _wait(job_ids: Sequence[str], *, quiet: bool) -> dict[str, progress.Progress]:
     """Wait until these jobs have ended, however long that takes; Ctrl-C only stops the waiting."""
     ended: dict[str, progress.Progress] = {}
+    patient_until = time.monotonic() + _PATIENCE
     with click.progressbar(
         length=len(job_ids), label="Enriching", file=sys.stderr, hidden=quiet
     ) as bar:
@@ -191,6 +196,13 @@ def _wait(job_ids: Sequence[str], *, quiet: bool) -> dict[str, progress.Progress
                     )
             ended |= {job_id: job for job_id, job in seen.items() if job.state not in LIVE}
             bar.update(len(ended) - bar.pos)
+            if not ended and time.monotonic() > patient_until and not quiet:
+                patient_until = float("inf")
+                click.echo(
+                    "\nNothing has ended yet. `bharatverse status` says whether workers run; "
+                    "Ctrl-C stops only the waiting.",
+                    err=True,
+                )
             if len(ended) < len(job_ids):
                 time.sleep(_POLL)
     return ended
@@ -208,7 +220,9 @@ def _show_import(
     known = sum(entry["id"] is not None and not entry["is_new"] for entry in entries)
     wrong = sum(entry["error"] is not None for entry in entries)
     click.echo(f"{new} saved, {known} already here, {wrong} not taken.")
-    if new and not waited:
+    if not all(entry["rung"] for entry in entries):
+        click.echo("Saved, waiting for the queue: Redis is away, and their work starts by itself.")
+    elif new and not waited:
         click.echo("Workers enrich them now; `bharatverse jobs` shows how far they are.")
     for entry in entries:
         if entry["id"] is not None:
@@ -230,14 +244,24 @@ def item_command(ctx: click.Context, item_id: str, as_json: bool) -> None:
     click.echo(f"{document['language'] or 'language not known yet'}, {document['visibility']}")
     click.echo(f"\n{document['text']}\n")
     for found in document["enrichments"]:
-        value = found["value"]
-        words = ", ".join(value) if isinstance(value, list) else value
-        shown = words if found["status"] != "unavailable" else "not available"
-        click.echo(f"{found['step']:>10}: {shown}")
+        click.echo(f"{found['step']:>10}: {_in_words(found)}")
         if found["note"]:
             click.echo(f"{'':>12}{found['note']}")
     for job in document["jobs"]:
         _show_job(job)
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    value = found["value"]
+    if found["status"] == "unavailable":
+        return "not available"
+    if isinstance(value, list):
+        return ", ".join(value)
+    if found["step"] == "script":
+        return f"{value['name']}, romanised" if value["romanised"] else str(value["name"])
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return str(value)
 
 
 @main.command("jobs")

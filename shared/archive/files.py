@@ -70,13 +70,13 @@ def _in_folder(folder: Path) -> Iterator[Path]:
 def read(path: Path) -> TextFile:
     """The file's title and text; raises `InvalidContribution` in words about this file."""
     name = _as_text(path.name)
-    if path.suffix.lower() not in SUFFIXES and not os.path.isdir(path):
-        raise InvalidContribution(
-            f"{name} is not a {' or '.join(SUFFIXES)} file; only texts can be imported."
-        )
     limit = get_settings().max_text_bytes
     try:
         facts = path.stat()
+        if path.suffix.lower() not in SUFFIXES and not stat.S_ISDIR(facts.st_mode):
+            raise InvalidContribution(
+                f"{name} is not a {' or '.join(SUFFIXES)} file; only texts can be imported."
+            )
         # Opening a named pipe would wait until somebody writes to it.
         if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
             raise UnreadableFile(f"{name} cannot be read: it is not a regular file.")

@@ -9,7 +9,7 @@ from shared.queue import QUEUES
 from shared.redis_client import REDIS_ERRORS, RedisUnavailable, client
 
 #: Seconds between two canary tasks of a queue.
-INTERVAL = 10
+INTERVAL = 20
 #: Seconds after which a queue without evidence counts as dead: several canaries and a long task.
 MAX_AGE = 60
 

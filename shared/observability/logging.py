@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import cast
 
 import structlog
@@ -25,6 +26,9 @@ _CHATTY = (
     "celery.worker.strategy",
     "celery.app.trace",
 )
+#: Libraries that go on trying by themselves when a connection is lost.
+_RETRYING = ("celery", "kombu")
+_QUIET = 10.0  # seconds
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -57,12 +61,43 @@ def _one_line(value: object) -> str:
     return f'"{text}"' if " " in text else text
 
 
+class _OncePerOutage(logging.Filter):
+    """Lets a library's complaint about a lost connection pass once in `_QUIET` seconds, untraced.
+
+    Celery's programs retry every second, each time with a traceback of a hundred lines.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_RETRYING):
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        is_about_connection = isinstance(error, OSError) or (
+            type(error).__name__ in {"ConnectionError", "OperationalError", "TimeoutError"}
+        )
+        said = record.getMessage()
+        if not is_about_connection and "onnection" not in said:
+            return True
+        record.exc_info, record.exc_text = None, None
+        now = time.monotonic()
+        if now - self._last.get(record.name, -_QUIET) < _QUIET:
+            return False
+        self._last[record.name] = now
+        record.msg, record.args = said.splitlines()[0], ()
+        return True
+
+
 def configure_logging(level: str) -> None:
     """Send every log line of this process to stderr; called by programs, never on import."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S")
     )
+    if level != "DEBUG":
+        handler.addFilter(_OncePerOutage())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(level if level == "DEBUG" else "WARNING")

@@ -38,7 +38,7 @@ def signed_in(browser: Browser, house: House) -> Iterator[BrowserContext]:
     page.get_by_label("Password").fill(house.first_password())
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/password")
-    page.get_by_label("Password until now").fill(house.first_password())
+    page.get_by_label("Current password").fill(house.first_password())
     page.get_by_label("New password", exact=True).fill(PASSWORD)
     page.get_by_label("New password again").fill(PASSWORD)
     page.get_by_role("button", name="Change password").click()

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from shared.observability.logging import get_logger
+from shared.observability.logging import configure_logging, get_logger
 
 
 def test_a_line_is_a_sentence_and_fields_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -37,3 +37,29 @@ def test_an_exception_keeps_its_trace(caplog: pytest.LogCaptureFixture) -> None:
 
     assert caplog.records[0].exc_info is not None
     assert "ValueError: inside" in caplog.text
+
+
+def test_a_lost_connection_is_complained_about_once_and_without_a_trace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept = logging.root.handlers[:]
+    try:
+        configure_logging("INFO")
+        for _ in range(50):
+            try:
+                raise ConnectionError("Error 111 connecting to 127.0.0.1")
+            except ConnectionError:
+                logging.getLogger("celery.beat").exception("Message Error")
+        logging.getLogger("celery.beat").error("something else")
+        logging.getLogger("shared.jobs").error("Connection lost, says one of ours")
+        logging.getLogger("shared.jobs").error("Connection lost, says one of ours")
+    finally:
+        logging.root.handlers[:] = kept
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == [
+        "Message Error",
+        "something else",
+        "Connection lost, says one of ours",
+        "Connection lost, says one of ours",
+    ]

@@ -26,7 +26,8 @@ def show_item_card(item: Item) -> None:
         # One element for both: each costs the browser some milliseconds.
         st.html(
             f"<div class='bv-quiet'>{html.escape(language_name(item.language))} · "
-            f"{html.escape(item.owner.name)}</div><div dir='auto'{lang(item.language)}>{html.escape(shortened)}</div>"
+            f"{html.escape(item.owner.name)}</div>"
+            f"<div dir='auto'{lang(item.language)}>{html.escape(shortened)}</div>"
         )
 
 
