@@ -18,7 +18,8 @@ _STYLE = """
 .stMainBlockContainer { padding-top: 2rem; }
 .bv-account { font-size: .9rem; margin: 0; }
 .stHtml a { color: inherit; text-decoration: underline; }
-[data-testid="stPageLink"] a { text-decoration: underline; text-underline-offset: .25em; }
+[data-testid="stPageLink"] a p { text-decoration: underline; text-underline-offset: .25em; }
+.st-key-header [data-testid="stPageLink"] a p { text-decoration: none; }
 /* Room above and below the line: Nastaliq needs it, and clipped it reads as other letters. */
 [data-testid="stPageLink"] a * { overflow: visible !important; line-height: 1.9; }
 :lang(ur) { line-height: 2.4 !important; }
@@ -38,7 +39,7 @@ _STYLE = """
 def show_header(pages: Sequence[Page], actor: Actor, must_change_password: bool) -> None:
     """The way to every page, and signing in or out; three links fit the narrowest phone."""
     st.html(_STYLE)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(key="header", horizontal=True, vertical_alignment="center"):
         for page in pages:
             st.page_link(page)
         st.space("stretch")
