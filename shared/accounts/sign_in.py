@@ -61,6 +61,10 @@ def sign_in(*, name: str, password: str) -> tuple[str, Actor, bool]:
     token = secrets.token_urlsafe(32)
     lasts = timedelta(hours=get_settings().session_hours)
     with writing() as session:
+        # Not with a password that was changed while this one was checked.
+        now_set = session.get_one(User, user.id, with_for_update=True).password_hash
+        if now_set != user.password_hash:
+            raise WrongPassword()
         session.add(SignIn(token_hash=_hash(token), user_id=user.id, expires_at=now + lasts))
         session.execute(
             update(User).where(User.id == user.id).values(failed_sign_ins=0, locked_until=None)

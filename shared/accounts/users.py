@@ -86,11 +86,12 @@ def reset_password(actor: Actor, *, name: str) -> str:
     """A new one-time password; signs the account out everywhere."""
     require(actor, Action.MANAGE_USERS)
     password = _new_password()
+    hashed = _hasher().hash(password)
     with writing() as session:
         user = _by_name(session, name)
         if user.name == _OPERATOR:
             raise Invalid("The operator's account has no password: it cannot sign in.")
-        _set_password(session, user, password, must_change=True)
+        _set_password(session, user, hashed, must_change=True)
     if user.name == _FIRST_ADMIN:
         first_admin_file().unlink(missing_ok=True)  # what it holds opens nothing any more
     return password
@@ -98,15 +99,20 @@ def reset_password(actor: Actor, *, name: str) -> str:
 
 def change_password(user_id: str, *, old: str, new: str) -> None:
     """The account's own choice of a password; signs it out everywhere else."""
-    with writing() as session:
+    with reading() as session:
         user = session.get_one(User, user_id)
-        if not password_matches(user, old):
+    # Hashed outside of any transaction: SQLite has one write lock, and hashing is slow on purpose.
+    if not password_matches(user, old):
+        raise Invalid("The old password is not right.")
+    if old == new:
+        raise WeakPassword("The new password must differ from the old one.")
+    _check_password(new, user.name)
+    name, before, hashed = user.name, user.password_hash, _hasher().hash(new)
+    with writing() as session:
+        user = session.get_one(User, user_id, with_for_update=True)
+        if user.password_hash != before:
             raise Invalid("The old password is not right.")
-        if old == new:
-            raise WeakPassword("The new password must differ from the old one.")
-        _check_password(new, user.name)
-        _set_password(session, user, new, must_change=False)
-        name = user.name
+        _set_password(session, user, hashed, must_change=False)
     if name == _FIRST_ADMIN:
         first_admin_file().unlink(missing_ok=True)
 
@@ -229,8 +235,8 @@ def _insert(session: Session, *, name: str, role: Role, password: str, must_chan
         raise NameTaken(f"There is an account named '{user.name}' already.") from None
 
 
-def _set_password(session: Session, user: User, password: str, *, must_change: bool) -> None:
-    user.password_hash = _hasher().hash(password)
+def _set_password(session: Session, user: User, hashed: str, *, must_change: bool) -> None:
+    user.password_hash = hashed
     user.must_change_password = must_change
     user.failed_sign_ins, user.locked_until = 0, None
     session.execute(delete(SignIn).where(SignIn.user_id == user.id))

@@ -89,8 +89,15 @@ def contribute(
             if earlier is not None:
                 return earlier
             # Another tab took up the same draft and wrote another story: both are kept.
-            item.submission_key = new_id()
-            session.add(item)
+            # The key follows from both, so that its own double click finds it.
+            item.submission_key = hash_text(f"{item.submission_key} {title}\n{text}")
+            try:
+                with session.begin_nested():
+                    session.add(item)
+            except IntegrityError:
+                earlier = _earlier(session, item)
+                assert earlier is not None
+                return earlier
         job, _ = submit_enrichment(session, item)
     rung = ledger.ring([job])
     numbers.forget()

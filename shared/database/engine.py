@@ -73,6 +73,7 @@ def make_engine(settings: Settings) -> Engine:
             pool_size=settings.database_pool_size,
             max_overflow=settings.database_max_overflow,
             pool_timeout=timeout,
+            hide_parameters=True,  # they are contributed text, and errors end in logs and Flower
             **options,
         )
     except (ArgumentError, ValueError, ImportError) as error:

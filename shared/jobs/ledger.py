@@ -33,6 +33,8 @@ log = get_logger(__name__)
 
 #: Seconds that a message gets before recovery rings the job again; grows with each ring.
 FIRST_RING_DELAY = 10.0
+#: Longest wait between two rings of a job whose message may be lost.
+LONGEST_RING_DELAY = 300.0
 #: Recovery rings at most so many jobs at once, so that a long outage does not end in a flood.
 RING_BATCH = 500
 
@@ -212,6 +214,7 @@ def recover() -> list[str]:
             .returning(Job.id, Job.state)
             .execution_options(synchronize_session=False)
         ).all()
+        age = now - func.coalesce(_epoch(session, Job.created_at), now)
         waiting = select(Job.id).where(Job.state == JobState.QUEUED, Job.ring_after <= now)
         waiting = waiting.order_by(Job.ring_after).limit(RING_BATCH)
         if session.get_bind().dialect.name == "postgresql":
@@ -223,7 +226,7 @@ def recover() -> list[str]:
             .values(
                 ring_after=now
                 + FIRST_RING_DELAY
-                + (now - func.coalesce(_epoch(session, Job.created_at), now)) / 2
+                + case((age < 2 * LONGEST_RING_DELAY, age / 2), else_=LONGEST_RING_DELAY)
             )
             .returning(Job.id, Job.kind, Job.queue)
             .execution_options(synchronize_session=False)
@@ -231,6 +234,15 @@ def recover() -> list[str]:
     for job_id, state in lost:
         log.warning("A job lost its worker", action="job.lost", job=job_id[:8], state=state.value)
     rung = [job_id for job_id, kind, lane in due if bell.ring(kind, lane, job_id)]
+    if len(rung) < len(
+        due
+    ):  # Redis is away: these were not rung, so they do not wait longer for it
+        with writing() as session:
+            session.execute(
+                update(Job)
+                .where(Job.id.in_({job_id for job_id, _, _ in due} - set(rung)))
+                .values(ring_after=database_now() + FIRST_RING_DELAY)
+            )
     if rung:
         log.info("Rang waiting jobs", action="jobs.rung", count=len(rung))
     return rung

@@ -10,7 +10,7 @@ from shared.database.models import LIVE, Job, JobState
 from shared.enrichment.finding import Step
 from shared.jobs import progress
 from shared.jobs.progress import Progress
-from shared.redis_client import REDIS_ERRORS, client
+from shared.redis_client import REDIS_ERRORS, breaker, client
 
 #: Seconds between two looks; one look costs one MGET, whatever the number of jobs.
 POLL_INTERVAL = 1.0
@@ -74,7 +74,10 @@ def show_progress(job: Progress) -> None:
 
 
 def _queue_answers() -> bool:
+    if breaker.is_open:
+        return False
     try:
         return bool(client().ping())
     except REDIS_ERRORS:
+        breaker.failed()
         return False

@@ -30,7 +30,15 @@ _SIGN_IN_ENDED = (
     "Not saved: your sign-in has ended. Copy what you wrote, sign in again, and paste it: this tab "
     "cannot save it any more."
 )
-_FIELDS = ("draft_title", "draft_text", "draft_language", "draft_visibility", "draft_key")
+_FIELDS = (
+    "draft_title",
+    "draft_text",
+    "draft_language",
+    "draft_visibility",
+    "draft_key",
+    "draft_made",
+    "draft_trouble",
+)
 
 
 def show(actor: Actor) -> None:
@@ -42,6 +50,15 @@ def show(actor: Actor) -> None:
         else:
             st.info("Your account may read. An admin of the archive can let it contribute, too.")
         return
+    if (made := st.session_state.get("draft_made")) and st.session_state.get("draft_send"):
+        # The second click of a double click: the first one's answer is on its way.
+        st.switch_page("views/item.py", query_params={"id": made})
+    if st.session_state.setdefault("draft_owner", actor.user_id) != actor.user_id:
+        st.warning("Another account has signed in meanwhile. Reload this page to go on with it.")
+        return
+    if made:
+        for field in _FIELDS:
+            st.session_state.pop(field, None)
     if "draft_key" not in st.session_state:
         take_up_draft(actor)
     st.html(_KEEP_TYPING, unsafe_allow_javascript=True)  # our own script, nothing contributed
@@ -59,9 +76,8 @@ def take_up_draft(actor: Actor) -> None:
         st.session_state["draft_visibility"] = draft.visibility
 
 
-@st.fragment
 def show_form() -> None:
-    """A fragment: typing runs only the form again, not the whole page."""
+    """Not a fragment: a fragment's second click would be drawn into the page that follows."""
     title = st.text_input(
         "Title",
         key="draft_title",
@@ -99,7 +115,7 @@ def show_form() -> None:
         persist_state="session",
         on_change=keep_draft,
     )
-    if st.button("Contribute", type="primary", icon=":material/send:"):
+    if st.button("Contribute", type="primary", icon=":material/send:", key="draft_send"):
         save(title or "", text or "", language, visibility)
     if trouble := st.session_state.get("draft_trouble"):
         st.caption(f":material/cloud_off: Draft only in this tab. {escape_markdown(trouble)}")
@@ -110,10 +126,15 @@ def show_form() -> None:
 def keep_draft() -> None:
     """Save the draft whenever a field was left; the form itself keeps it when that fails."""
     state = st.session_state
+    if "draft_made" in state:
+        return
     language = state.get("draft_language")
     try:
+        actor = current_actor()[0]
+        if actor.user_id != state["draft_owner"]:
+            raise SignInNeeded()
         save_draft(
-            current_actor()[0],
+            actor,
             submission_key=state["draft_key"],
             title=state.get("draft_title") or "",
             text=state.get("draft_text") or "",
@@ -140,8 +161,11 @@ def show_complaint(value: str | None, check: Callable[[str], str]) -> None:
 def save(title: str, text: str, language: str | None, visibility: Visibility | None) -> None:
     """Save it and go to its page; on any failure say why and keep the draft."""
     try:
+        actor = current_actor()[0]  # asked anew: the sign-in may have ended while one wrote
+        if actor.user_id != st.session_state["draft_owner"]:
+            raise SignInNeeded()
         made = items.contribute(
-            current_actor()[0],  # asked anew: the sign-in may have ended while one wrote
+            actor,
             title=title,
             text=text,
             language=None if language in (None, _DETECT) else language,
@@ -154,8 +178,7 @@ def save(title: str, text: str, language: str | None, visibility: Visibility | N
     except BharatVerseError as error:
         st.error(f"Not saved: {escape_markdown(error.sentence)}")
         return
-    for field in (*_FIELDS, "draft_trouble"):
-        st.session_state.pop(field, None)
+    st.session_state["draft_made"] = made.item_id
     st.switch_page("views/item.py", query_params={"id": made.item_id})
 
 
