@@ -362,11 +362,13 @@ def without_password(url: str) -> str:
 
     It looks at the text only, because what cannot be parsed as a URL may hold a password, too.
     """
-    url = re.sub(r"(?i)([?&]password=)[^&]*", r"\1***", url)
-    login, at, rest = url.rpartition("@")
-    scheme, slashes, login = login.rpartition("://")
+    url = re.sub(r"(?i)([?&]\w*password=)[^&]*", r"\1***", url)
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        scheme, rest = "", url
+    login, at, host = rest.rpartition("@")
     user, colon, _ = login.partition(":")
-    return f"{scheme}{slashes}{user}:***@{rest}" if at and colon else url
+    return f"{scheme}{slashes}{user}:***@{host}" if at and colon else url
 
 
 def load_settings(environ: Mapping[str, str], *, root: Path = ROOT) -> Settings:

@@ -66,7 +66,7 @@ def _producer(pid: int) -> Celery:
 def ring(kind: str, queue: str, job_id: str) -> bool:
     """Send the message that makes a worker look at this job; False when Redis is away.
 
-    Returns within the Redis time-out: a job that could not be rung stays in the ledger, and
+    Returns within a few Redis time-outs: a job that could not be rung stays in the ledger, and
     recovery rings it later.
     """
     return _send(kind, args=[job_id], queue=queue, task_id=job_id)

@@ -39,7 +39,7 @@ class TooManyTries(BharatVerseError):
 def sign_in(*, name: str, password: str) -> tuple[str, Actor, bool]:
     """A new session: (token for the cookie, who it is, whether the password must be changed).
 
-    Raises `WrongPassword`, the same for an unknown name, or `TooManyTries`.
+    Raises `WrongPassword`, the same for an unknown name, or `TooManyTries` for a known one.
     """
     try:
         wanted = normalise_name(name)

@@ -68,8 +68,9 @@ def add_user(actor: Actor, *, name: str, role: Role) -> str:
     """Make an account; returns its one-time password. Raises `NotAllowed` or `Invalid`."""
     require(actor, Action.MANAGE_USERS)
     password = _new_password()
+    hashed = _hasher().hash(password)
     with writing() as session:
-        _insert(session, name=name, role=role, password=password, must_change=True)
+        _insert(session, name=name, role=role, hashed=hashed, must_change=True)
     return password
 
 
@@ -78,8 +79,9 @@ def register(*, name: str, password: str) -> None:
     if not get_settings().self_registration:
         raise NotAllowed("This archive's accounts are made by its admins; ask one of them.")
     _check_password(password, normalise_name(name))
+    hashed = _hasher().hash(password)
     with writing() as session:
-        _insert(session, name=name, role=Role.CONTRIBUTOR, password=password, must_change=False)
+        _insert(session, name=name, role=Role.CONTRIBUTOR, hashed=hashed, must_change=False)
 
 
 def reset_password(actor: Actor, *, name: str) -> str:
@@ -164,7 +166,8 @@ def create_first_accounts() -> str | None:
             return None
         password = _new_password()
         _write_first_password(password)
-        _insert(session, name=_FIRST_ADMIN, role=Role.ADMIN, password=password, must_change=True)
+        hashed = _hasher().hash(password)
+        _insert(session, name=_FIRST_ADMIN, role=Role.ADMIN, hashed=hashed, must_change=True)
     return password
 
 
@@ -221,11 +224,11 @@ def _by_name(session: Session, name: str) -> User:
     return user
 
 
-def _insert(session: Session, *, name: str, role: Role, password: str, must_change: bool) -> None:
+def _insert(session: Session, *, name: str, role: Role, hashed: str, must_change: bool) -> None:
     user = User(
         name=normalise_name(name),
         role=role,
-        password_hash=_hasher().hash(password),
+        password_hash=hashed,
         must_change_password=must_change,
     )
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,9 +20,14 @@ class DraftTooLarge(Invalid):
 
 
 def load_draft(actor: Actor) -> Draft | None:
-    """The person's draft; None when there is none."""
+    """The draft that the person wrote last; None when there is none."""
     with reading() as session:
-        return None if actor.user_id is None else session.get(Draft, actor.user_id)
+        return session.scalars(
+            select(Draft)
+            .where(Draft.user_id == actor.user_id, (Draft.title != "") | (Draft.text != ""))
+            .order_by(Draft.saved_at.desc())
+            .limit(1)
+        ).one_or_none()
 
 
 def save_draft(

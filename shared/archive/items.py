@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session, joinedload
 from shared import analytics
 from shared.accounts.policy import Action, Actor, may_read, readable_by, require
 from shared.archive import numbers
-from shared.archive.checks import check_text, check_title
+from shared.archive.checks import InvalidContribution, check_text, check_title
 from shared.archive.drafts import discard_draft
 from shared.database.engine import reading, writing
-from shared.database.models import Enrichment, Item, Job, Visibility, new_id
+from shared.database.models import Enrichment, Item, Job, JobState, Visibility, new_id
 from shared.enrichment.languages import language as known_language
 from shared.enrichment.version import PIPELINE_VERSION
 from shared.errors import NotFound
@@ -35,6 +35,12 @@ class ItemNotFound(NotFound):
     """There is no such item, or you may not see it; signing in may help."""
 
     code = "item_not_found"
+
+
+class AlreadyContributed(InvalidContribution):
+    """This is already here, with another language or visibility; that was not changed."""
+
+    code = "already_contributed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +66,8 @@ def contribute(
 
     `language` is the contributor's ISO 639-1 code, or None when it shall be detected. The same
     `submission_key` from the same person finds what it made before, so that a double click or a
-    repeated import makes nothing twice. Raises `NotAllowed`, `InvalidContribution`,
-    `UnknownLanguage`, or `Unavailable` when nothing could be saved.
+    repeated import makes nothing twice; a job of it that failed is done again. Raises `NotAllowed`,
+    `InvalidContribution`, `UnknownLanguage`, or `Unavailable` when nothing could be saved.
     """
     require(actor, Action.CONTRIBUTE)
     assert actor.user_id is not None
@@ -81,29 +87,54 @@ def contribute(
     )
     with writing() as session:
         discard_draft(session, item.owner_id, item.submission_key, text=written)
+        kept, is_new = _insert_or_find(session, item)
+        jobs = list(
+            session.scalars(select(Job).where(Job.item_id == kept.id).order_by(Job.created_at))
+        )
+        to_ring = []
+        if is_new or jobs[-1].state in (JobState.FAILED, JobState.QUARANTINED):
+            to_ring.append(submit_enrichment(session, kept)[0])
+            jobs += to_ring
+    rung = ledger.ring(to_ring)
+    if is_new:
+        numbers.forget()
+        analytics.record("contributed", language=language, visibility=visibility.value)
+        log.info("An item was contributed", action="item.contributed", item=kept.id[:8], rung=rung)
+    return Contributed(
+        item_id=kept.id, job_ids=tuple(job.id for job in jobs), is_new=is_new, rung=rung
+    )
+
+
+def _insert_or_find(session: Session, item: Item) -> tuple[Item, bool]:
+    """The item, and whether it is new: the same submission may have made it before.
+
+    Raises `AlreadyContributed` when that one has another language or visibility.
+    """
+    # Another tab may have taken up the same draft and written another story: both are kept. The
+    # second key follows from that story, so that its own double click finds it.
+    second_key = hash_text(f"{item.submission_key} {item.title}\n{item.text}")
+    for key in (item.submission_key, second_key):
+        item.submission_key = key
         try:
             with session.begin_nested():
                 session.add(item)
+            return item, True
         except IntegrityError:
-            earlier = _earlier(session, item)
-            if earlier is not None:
-                return earlier
-            # Another tab took up the same draft and wrote another story: both are kept.
-            # The key follows from both, so that its own double click finds it.
-            item.submission_key = hash_text(f"{item.submission_key} {title}\n{text}")
-            try:
-                with session.begin_nested():
-                    session.add(item)
-            except IntegrityError:
-                earlier = _earlier(session, item)
-                assert earlier is not None
-                return earlier
-        job, _ = submit_enrichment(session, item)
-    rung = ledger.ring([job])
-    numbers.forget()
-    analytics.record("contributed", language=language, visibility=visibility.value)
-    log.info("An item was contributed", action="item.contributed", item=item.id[:8], rung=rung)
-    return Contributed(item_id=item.id, job_ids=(job.id,), is_new=True, rung=rung)
+            known = session.scalars(
+                select(Item).where(Item.owner_id == item.owner_id, Item.submission_key == key)
+            ).one()
+        if (known.title, known.text_sha256) == (item.title, item.text_sha256):
+            if (known.declared_language, known.visibility) != (
+                item.declared_language,
+                item.visibility,
+            ):
+                raise AlreadyContributed(
+                    f"This is already here as {known.id}, with the language "
+                    f"'{known.declared_language or 'detected'}' and visible to "
+                    f"'{known.visibility.value}'; that was not changed."
+                )
+            return known, False
+    raise AssertionError("a key made from an item's content belongs to another content")
 
 
 def hash_text(text: str) -> str:
@@ -126,22 +157,6 @@ def submit_enrichment(session: Session, item: Item) -> tuple[Job, bool]:
             pipeline=PIPELINE_VERSION,
         ),
     )
-
-
-def _earlier(session: Session, item: Item) -> Contributed | None:
-    """What this submission made before; None when that was something else."""
-    known = session.scalars(
-        select(Item.id).where(
-            Item.owner_id == item.owner_id,
-            Item.submission_key == item.submission_key,
-            Item.title == item.title,
-            Item.text_sha256 == item.text_sha256,
-        )
-    ).one_or_none()
-    if known is None:
-        return None
-    jobs = session.scalars(select(Job.id).where(Job.item_id == known).order_by(Job.created_at))
-    return Contributed(item_id=known, job_ids=tuple(jobs), is_new=False, rung=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ def translate(error: Exception) -> BharatVerseError | None:
         return StorageFull()
     if "invalid dsn" in text:
         return InvalidSetting("DATABASE_URL has an option that PostgreSQL does not know.")
+    code = getattr(error.orig, "pgcode", None)
+    if code == "25006":  # read-only: a standby after a failover
+        return DatabaseUnavailable()
+    if code == "42501":
+        return InvalidSetting("The account in DATABASE_URL has no right to the archive's tables.")
     if "no such table" in text or "undefinedtable" in type(error.orig).__name__.lower():
         return SchemaMissing()
     if "locked" in text or "timeout" in text or "too many clients" in text:

@@ -176,14 +176,14 @@ class Item(Base):
 
 
 class Draft(Base):
-    """What a person is writing and has not contributed yet; one a person."""
+    """What a person is writing in one tab and has not contributed yet."""
 
     __tablename__ = "drafts"
 
     user_id: Mapped[str] = mapped_column(
         ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
-    submission_key: Mapped[str] = mapped_column(String(64), default=new_id)
+    submission_key: Mapped[str] = mapped_column(String(64), primary_key=True)
     title: Mapped[str] = mapped_column(Text, default="")
     text: Mapped[str] = mapped_column(Text, default="")
     language: Mapped[str | None] = mapped_column(String(8))

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shared.config import get_settings, without_password
+from shared.config import get_settings
 from shared.database.engine import engine
 from shared.database.errors import SchemaMissing, SchemaNewer
 from shared.database.schema import check_schema
@@ -50,20 +50,19 @@ def report() -> Report:
 
 def check_database() -> Check:
     """It answers and has this version's schema."""
-    settings = get_settings()
     started = time.monotonic()
     try:
         check_schema()
     except BharatVerseError as error:
-        where = f"DATABASE_URL (now {without_password(settings.sqlalchemy_url)})"
+        # No address in any remedy: /readyz shows them to everybody. `doctor` has the addresses.
         if isinstance(error, SchemaMissing):
             remedy = "Run `bharatverse migrate`."
         elif isinstance(error, SchemaNewer):
             remedy = "Update BharatVerse here."
         elif isinstance(error, Unavailable):
-            remedy = f"Start the database, or correct {where}."
+            remedy = "Start the database, or correct DATABASE_URL."
         else:
-            remedy = f"Correct BHARATVERSE_HOME or {where}."
+            remedy = "Correct BHARATVERSE_HOME or DATABASE_URL."
         return Check(name="database", ok=False, detail=error.sentence, remedy=remedy)
     name = "SQLite" if engine().dialect.name == "sqlite" else "PostgreSQL"
     return Check(name="database", ok=True, detail=f"{name}, {_ms(started)}")
@@ -76,11 +75,10 @@ def check_redis() -> Check:
     try:
         client().set("health:write", 1, px=1000)
     except REDIS_ERRORS as error:
-        where = without_password(settings.broker_url)
         remedy = (
             f"`make up` starts the embedded server on port {settings.redis_port}."
             if settings.embedded_redis
-            else f"Start Redis, or correct REDIS_URL (now {where})."
+            else "Start Redis, or correct REDIS_URL."
         )
         # The error's own words may quote the URL with its password.
         detail = f"Redis does not answer or takes no writes ({type(error).__name__})."

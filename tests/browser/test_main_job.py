@@ -213,3 +213,50 @@ def test_two_tabs_with_different_stories_make_two_items(page: Page, house: House
 
     assert page.url != other.url
     other.close()
+
+
+def test_a_double_click_makes_one_item_and_ends_on_its_page(page: Page, house: House) -> None:
+    page.goto(f"{house.url}/contribute")
+    page.get_by_role("textbox", name="Title").fill("Clicked twice")
+    page.get_by_role("textbox", name="Story").fill("A story about a nervous finger.")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Draft kept")).to_be_visible()
+
+    page.get_by_role("button", name="Contribute").dblclick()
+
+    page.wait_for_url("**/item?id=*")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Clicked twice")
+    page.goto(house.url)
+    expect(page.get_by_role("link", name="Clicked twice")).to_have_count(1)
+
+
+def test_a_draft_never_goes_to_another_account(house: House, browser: Browser) -> None:
+    """Another account signs in in the same browser; the open tab gets its cookie on reconnecting."""
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.goto(f"{house.url}/sign-in?next=/contribute")
+    tab.get_by_label("Name").fill("admin")
+    tab.get_by_label("Password").fill("lamps on the river")
+    tab.get_by_role("button", name="Sign in").click()
+    tab.get_by_role("textbox", name="Title").fill("Mine alone")
+    tab.keyboard.press("Tab")
+    expect(tab.get_by_text("Draft kept")).to_be_visible()
+    added = house.bharatverse("users", "add", "ravi", "--role", "contributor").stdout
+    one_time = added.split("'")[-2]
+
+    other = context.new_page()
+    other.goto(f"{house.url}/sign-out")
+    other.get_by_role("button", name="Sign out").click()
+    other.goto(f"{house.url}/sign-in")
+    other.get_by_label("Name").fill("ravi")
+    other.get_by_label("Password").fill(one_time)
+    other.get_by_role("button", name="Sign in").click()
+    other.get_by_label("Current password").fill(one_time)
+    other.get_by_label("New password", exact=True).fill("lamps on the other river")
+    other.get_by_label("New password again").fill("lamps on the other river")
+    other.get_by_role("button", name="Change password").click()
+    other.get_by_role("heading", name="Recently shared").wait_for()
+    other.goto(f"{house.url}/contribute")
+
+    expect(other.get_by_role("textbox", name="Title")).to_have_value("")
+    context.close()

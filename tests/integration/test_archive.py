@@ -21,8 +21,8 @@ from shared.accounts.users import operator
 from shared.archive import items
 from shared.archive.checks import InvalidContribution
 from shared.archive.cleanup import Cleaned, clean_up, temporary_folder
-from shared.archive.drafts import load_draft, save_draft
-from shared.archive.items import ItemNotFound, get_item, recent_items, titles
+from shared.archive.drafts import DraftTooLarge, load_draft, save_draft
+from shared.archive.items import AlreadyContributed, ItemNotFound, get_item, recent_items, titles
 from shared.archive.numbers import Numbers, archive_numbers
 from shared.config import Settings
 from shared.database.engine import reading, writing
@@ -211,11 +211,49 @@ def test_the_same_submission_again_finds_what_it_made(
     archive: Archive, redis_server: RedisServer
 ) -> None:
     first = archive.contribute(submission_key="once")
-    again = archive.contribute("another text by now", submission_key="once")
+    again = archive.contribute(submission_key="once")
 
     assert (again.item_id, again.job_ids, again.is_new) == (first.item_id, first.job_ids, False)
     assert count(Item) == count(Job) == 1
     assert messages(redis_server) == list(first.job_ids)
+
+
+def test_another_story_under_the_same_key_is_kept_as_another_item(archive: Archive) -> None:
+    first = archive.contribute(submission_key="one draft")
+
+    second = archive.contribute("from another tab", submission_key="one draft")
+    its_double_click = archive.contribute("from another tab", submission_key="one draft")
+
+    assert second.is_new
+    assert second.item_id != first.item_id
+    assert (its_double_click.item_id, its_double_click.is_new) == (second.item_id, False)
+    assert count(Item) == count(Job) == 2
+
+
+def test_the_same_submission_with_another_visibility_is_refused_in_words(archive: Archive) -> None:
+    first = archive.contribute(submission_key="once")
+
+    with pytest.raises(AlreadyContributed, match="visible to 'public'"):
+        archive.contribute(submission_key="once", visibility=Visibility.PRIVATE)
+
+    with reading() as session:
+        assert session.get_one(Item, first.item_id).visibility is Visibility.PUBLIC
+
+
+@pytest.mark.parametrize("ended", [JobState.FAILED, JobState.QUARANTINED])
+def test_the_same_submission_again_does_a_failed_job_anew(
+    archive: Archive, redis_server: RedisServer, ended: JobState
+) -> None:
+    first = archive.contribute(submission_key="once")
+    with writing() as session:
+        session.execute(update(Job).values(state=ended))
+
+    again = archive.contribute(submission_key="once")
+
+    assert again.item_id == first.item_id
+    assert again.job_ids[:1] == first.job_ids
+    assert len(again.job_ids) == count(Job) == 2
+    assert sorted(messages(redis_server)) == sorted(again.job_ids)
 
 
 def test_the_same_submission_at_the_same_time_makes_one_item(archive: Archive) -> None:
@@ -366,7 +404,18 @@ def test_a_draft_is_kept_as_it_stands_and_the_newest_wins(archive: Archive) -> N
     assert (kept.submission_key, kept.title, kept.text) == ("two", "राजा", "<b>")
     assert (kept.language, kept.visibility) == (None, Visibility.MEMBERS)
     assert load_draft(archive.other) is None
-    assert count(Draft) == 1
+
+
+def test_drafts_of_two_tabs_do_not_overwrite_each_other(archive: Archive) -> None:
+    draft(archive.contributor, "laptop", text="five thousand words")
+    draft(archive.contributor, "phone", title="n", text="")
+    made = archive.contribute("n", title="n", submission_key="phone")
+
+    assert made.is_new
+    kept = load_draft(archive.contributor)
+    assert kept is not None
+    assert kept.submission_key in {"laptop", "phone"}
+    assert count(Draft) == 2
 
 
 def test_a_draft_that_could_not_be_contributed_is_kept_without_what_no_database_holds(
@@ -374,12 +423,13 @@ def test_a_draft_that_could_not_be_contributed_is_kept_without_what_no_database_
 ) -> None:
     configure(MAX_TEXT_BYTES="1000")
 
-    draft(archive.contributor, text="a\0b\ud800c" + "é" * 5000)
+    draft(archive.contributor, text="a\0b\ud800c")
+    with pytest.raises(DraftTooLarge):
+        draft(archive.contributor, text="é" * 5000)
 
     kept = load_draft(archive.contributor)
     assert kept is not None
-    assert kept.text.startswith("abcé")
-    assert len(kept.text) <= 1000
+    assert kept.text == "abc"
 
 
 def test_two_tabs_that_keep_their_first_draft_at_once_do_not_fail(archive: Archive) -> None:

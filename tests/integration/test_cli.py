@@ -425,7 +425,8 @@ def test_without_redis_the_terminal_says_so_and_still_takes_contributions(
     assert status.status == doctor.status == 1
     assert status.document["ready"] is False
     assert "Redis does not answer" in doctor.out
-    assert f"REDIS_URL (now {redis_server.url})" in doctor.out
+    assert "correct REDIS_URL" in doctor.out
+    assert f" {redis_server.url}\n" in doctor.out
     assert made.status == 0
     assert "1 saved" in made.out
     assert count(Item) == 1
@@ -443,7 +444,8 @@ def test_a_wrong_redis_url_costs_seconds_and_no_contribution(
     )
 
     assert time.monotonic() - started < 20
-    assert "REDIS_URL (now redis://:***@no.such.host.invalid:6379/0)" in doctor.out
+    assert "correct REDIS_URL" in doctor.out
+    assert "redis://:***@no.such.host.invalid:6379/0" in doctor.out
     assert (made.status, doctor.status) == (0, 1)
     assert made.document["items"][0]["error"] is None
     assert count(Item) == 1
@@ -464,8 +466,8 @@ def test_a_wrong_database_url_is_told_by_every_command(archive: Archive, tmp_pat
     assert {ended.status for ended in (status, doctor, made, migration)} == {1}
     database = next(check for check in status.document["checks"] if check["name"] == "database")
     assert "database does not answer" in database["detail"]
-    assert "DATABASE_URL (now postgresql+psycopg2://me:***@127.0.0.1" in database["remedy"]
-    assert "DATABASE_URL (now postgresql+psycopg2://me:***@127.0.0.1" in doctor.out
+    assert "correct DATABASE_URL" in database["remedy"]
+    assert "postgresql+psycopg2://me:***@127.0.0.1" in doctor.out
     for ended in (made, migration):
         assert ended.out == ""
         assert ended.err.startswith("Error: The database does not answer")

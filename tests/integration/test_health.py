@@ -86,7 +86,7 @@ def test_without_redis_the_report_comes_soon_and_says_what_to_do(
     seen = wrong(report())
 
     assert list(seen) == ["redis", *(f"queue {queue}" for queue in QUEUES)]
-    assert f"REDIS_URL (now {redis_server.url})" in seen["redis"].remedy
+    assert "REDIS_URL" in seen["redis"].remedy
     assert time.monotonic() - started < 3
 
 
@@ -99,7 +99,8 @@ def test_what_is_no_redis_is_told_without_its_password(configure: Configure) -> 
         check = health.check_redis()
 
     assert not check.ok
-    assert f"REDIS_URL (now redis://:***@{where})" in check.remedy
+    assert "REDIS_URL" in check.remedy
+    assert where not in check.remedy, "/readyz shows it to everybody"
     assert "sesame" not in str(check)
 
 
@@ -160,17 +161,14 @@ def test_a_wrong_database_url_is_told_without_its_password_and_soon(
     configure: Configure, tmp_path: Path
 ) -> None:
     (tmp_path / "notes").write_text("these are notes, and no database\n" * 100)
-    for url, shown in [
-        (
-            "postgresql://me:open-sesame@127.0.0.1:9/name",
-            "postgresql+psycopg2://me:***@127.0.0.1:9",
-        ),
-        ("postgresql://me:open-sesame@no.such.host.invalid/name", "no.such.host.invalid"),
-        (f"sqlite:///{tmp_path}/no/such/folder/a.sqlite3", "/no/such/folder/a.sqlite3"),
-        (f"sqlite:///{tmp_path}", str(tmp_path)),
-        (f"sqlite:///{tmp_path}/notes", "/notes"),
-        ("postgresql+nodriver://me:open-sesame@h/n", "postgresql+nodriver://me:***@h/n"),
-        ("postgresql://me:open-sesame@127.0.0.1:9/name?nonsense=1", "nonsense=1"),
+    for url in [
+        "postgresql://me:open-sesame@127.0.0.1:9/name",
+        "postgresql://me:open-sesame@no.such.host.invalid/name",
+        f"sqlite:///{tmp_path}/no/such/folder/a.sqlite3",
+        f"sqlite:///{tmp_path}",
+        f"sqlite:///{tmp_path}/notes",
+        "postgresql+nodriver://me:open-sesame@h/n",
+        "postgresql://me:open-sesame@127.0.0.1:9/name?nonsense=1",
     ]:
         configure(DATABASE_URL=url)
 
@@ -179,7 +177,6 @@ def test_a_wrong_database_url_is_told_without_its_password_and_soon(
 
         assert not check.ok, url
         assert "DATABASE_URL" in check.remedy + check.detail, url
-        assert shown in check.remedy + check.detail, url
         assert "sesame" not in str(check), url
         assert time.monotonic() - started < 5, url
 

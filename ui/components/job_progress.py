@@ -8,9 +8,11 @@ import streamlit as st
 
 from shared.database.models import LIVE, Job, JobState
 from shared.enrichment.finding import Step
+from shared.errors import BharatVerseError
 from shared.jobs import progress
 from shared.jobs.progress import Progress
 from shared.redis_client import REDIS_ERRORS, breaker, client
+from ui.components.plain import escape_markdown
 
 #: Seconds between two looks; one look costs one MGET, whatever the number of jobs.
 POLL_INTERVAL = 1.0
@@ -44,7 +46,12 @@ def watch(jobs: Sequence[Job], draw: Callable[[Mapping[str, Progress]], None]) -
     live = [job.id for job in jobs if job.state in LIVE]
 
     def look() -> None:
-        seen = progress.read(live)
+        try:
+            seen = progress.read(live)
+        except BharatVerseError as error:  # the next look may succeed
+            draw(known)
+            st.caption(escape_markdown(error.sentence))
+            return
         draw(known | seen)
         if any(job.state not in LIVE for job in seen.values()):
             st.rerun(scope="app")

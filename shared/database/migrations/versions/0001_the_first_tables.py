@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], name=op.f("fk_drafts_user_id"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_drafts")),
+        sa.PrimaryKeyConstraint("user_id", "submission_key", name=op.f("pk_drafts")),
     )
     op.create_table(
         "items",
