@@ -231,7 +231,7 @@ def test_a_double_click_makes_one_item_and_ends_on_its_page(page: Page, house: H
 
 
 def test_a_draft_never_goes_to_another_account(house: House, browser: Browser) -> None:
-    """Another account signs in in the same browser; the open tab gets its cookie on reconnecting."""
+    """Another account signs in in the same browser, where a draft of the first one is open."""
     context = browser.new_context()
     tab = context.new_page()
     tab.goto(f"{house.url}/sign-in?next=/contribute")
