@@ -36,6 +36,7 @@ _FIELDS = (
     "draft_language",
     "draft_visibility",
     "draft_key",
+    "draft_owner",
     "draft_made",
     "draft_trouble",
 )
@@ -43,23 +44,27 @@ _FIELDS = (
 
 def show(actor: Actor) -> None:
     st.title("Contribute a story")
-    if not may(actor, Action.CONTRIBUTE):
+    state = st.session_state
+    if made := state.get("draft_made"):
+        if state.get("draft_send"):
+            # The second click of a double click: the first one's answer is on its way.
+            st.switch_page("views/item.py", query_params={"id": made})
+        for field in _FIELDS:
+            state.pop(field, None)
+    owner = state.get("draft_owner")
+    if owner is None and not may(actor, Action.CONTRIBUTE):
         if actor.user_id is None:
             st.info("Contributing needs an account.")
             show_sign_up_hint()
         else:
             st.info("Your account may read. An admin of the archive can let it contribute, too.")
         return
-    if (made := st.session_state.get("draft_made")) and st.session_state.get("draft_send"):
-        # The second click of a double click: the first one's answer is on its way.
-        st.switch_page("views/item.py", query_params={"id": made})
-    if st.session_state.setdefault("draft_owner", actor.user_id) != actor.user_id:
+    # Of somebody whose sign-in ended the form stays open, so that the text can be copied.
+    if owner is not None and actor.user_id not in (owner, None):
         st.warning("Another account has signed in meanwhile. Reload this page to go on with it.")
         return
-    if made:
-        for field in _FIELDS:
-            st.session_state.pop(field, None)
-    if "draft_key" not in st.session_state:
+    if owner is None:
+        state["draft_owner"] = actor.user_id
         take_up_draft(actor)
     st.html(_KEEP_TYPING, unsafe_allow_javascript=True)  # our own script, nothing contributed
     show_form()
