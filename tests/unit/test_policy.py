@@ -11,6 +11,7 @@ from shared.accounts.policy import (
     Action,
     Actor,
     NotAllowed,
+    SignInNeeded,
     may,
     may_read,
     require,
@@ -61,8 +62,10 @@ def test_what_an_account_may_do_depends_on_its_role(action: Action, role: Role) 
 
 
 @pytest.mark.parametrize("action", Action)
-def test_a_refusal_says_whom_to_ask(action: Action) -> None:
+def test_a_refusal_says_what_to_do(action: Action) -> None:
     with pytest.raises(NotAllowed, match="ask an admin"):
+        require(actor("other", Role.READER), action)
+    with pytest.raises(SignInNeeded, match="not signed in"):
         require(VISITOR, action)
 
     require(actor("other", Role.ADMIN), action)
