@@ -88,9 +88,7 @@ def contribute(
     with writing() as session:
         discard_draft(session, item.owner_id, item.submission_key, text=written)
         kept, is_new = _insert_or_find(session, item)
-        jobs = list(
-            session.scalars(select(Job).where(Job.item_id == kept.id).order_by(Job.created_at))
-        )
+        jobs = [] if is_new else _jobs_of(session, kept)
         to_ring = []
         if is_new or jobs[-1].state in (JobState.FAILED, JobState.QUARANTINED):
             to_ring.append(submit_enrichment(session, kept)[0])
@@ -103,6 +101,11 @@ def contribute(
     return Contributed(
         item_id=kept.id, job_ids=tuple(job.id for job in jobs), is_new=is_new, rung=rung
     )
+
+
+def _jobs_of(session: Session, item: Item) -> list[Job]:
+    """The item's jobs, oldest first."""
+    return list(session.scalars(select(Job).where(Job.item_id == item.id).order_by(Job.created_at)))
 
 
 def _insert_or_find(session: Session, item: Item) -> tuple[Item, bool]:

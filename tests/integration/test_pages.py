@@ -11,8 +11,10 @@ from streamlit.testing.v1 import AppTest
 
 import ui.session
 from shared.accounts.policy import VISITOR, Actor
+from shared.archive import drafts
 from shared.config import ROOT, Settings
 from shared.database import engine as database
+from shared.database.errors import DatabaseUnavailable
 from shared.database.models import Visibility
 from tests.conftest import Archive
 from tests.servers import RedisServer
@@ -107,3 +109,22 @@ def test_others_jobs_are_not_shown(archive: Archive, open_page: Callable[..., Ap
     assert "No jobs yet" in words(open_page("jobs", archive.other))
     assert "attempt" in words(open_page("jobs", archive.contributor))
     assert "attempt" in words(open_page("jobs", archive.admin))
+
+
+def test_contribute_opens_again_after_the_database_was_away(
+    archive: Archive, open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_actor: Actor) -> None:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as outage:
+        outage.setattr(drafts, "load_draft", away)
+        app = open_page("contribute", archive.contributor)
+        assert "The database does not answer" in words(app)
+
+    app.button[0].click().run()
+    app.text_input[0].set_value("A title").run()
+
+    assert not app.exception
+    assert not app.error
+    assert "Draft kept" in words(app)

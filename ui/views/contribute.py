@@ -64,8 +64,8 @@ def show(actor: Actor) -> None:
         st.warning("Another account has signed in meanwhile. Reload this page to go on with it.")
         return
     if owner is None:
+        take_up_draft(actor)  # first: when the database is away, the next run begins here again
         state["draft_owner"] = actor.user_id
-        take_up_draft(actor)
     st.html(_KEEP_TYPING, unsafe_allow_javascript=True)  # our own script, nothing contributed
     show_form()
 
