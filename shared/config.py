@@ -294,6 +294,15 @@ class Settings:
         "900", _integer(10, 86_400), "a job is stopped after this; a text takes seconds",
         toml="workers.task_timeout_seconds",
     )  # fmt: skip
+    speech_timeout_seconds: int = setting(
+        "14400", _integer(10, 604_800), "a job of the queue speech is stopped after this; a "
+        "recording of three hours takes half of that", toml="workers.speech_timeout_seconds",
+    )  # fmt: skip
+    visibility_timeout_seconds: int = setting(
+        "21600", _integer(1, 604_800), "Redis hands a message out again when it is not done after "
+        "this; far above the longest job, because the lease requeues the jobs of dead workers "
+        "much sooner", toml="redis.visibility_timeout_seconds",
+    )  # fmt: skip
     lease_seconds: float = setting(
         "15", _number(1, 3600), "a worker that is silent for so long has lost its job",
         toml="workers.lease_seconds",

@@ -20,12 +20,8 @@ from shared.redis_client import REDIS_ERRORS, breaker, client
 
 log = get_logger(__name__)
 
-#: The queues, one a kind of work.
-QUEUES = ("ai", "analytics", "warmup", "cleanup")
-
-#: Seconds. Far above the longest job: the ledger's lease requeues the job of a dead worker, and a
-#: shorter time-out would copy a long job to a second worker.
-VISIBILITY_TIMEOUT = 6 * 3600
+#: The queues of Celery: the lanes of jobs, then one for each kind of housekeeping.
+QUEUES = ("ai", "ai.bulk", "speech", "analytics", "warmup", "cleanup")
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -38,7 +34,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],  # nothing that comes from Redis is ever unpickled
-        "broker_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT},
+        "broker_transport_options": {
+            "visibility_timeout": settings.visibility_timeout_seconds,
+            "queue_order_strategy": "priority",  # a worker's first queue is its urgent one
+        },
         "timezone": "UTC",
     }
     if settings.broker_url.startswith("rediss"):
@@ -63,18 +62,21 @@ def _producer(pid: int) -> Celery:
     return app
 
 
-def ring(kind: str, queue: str, job_id: str) -> bool:
+def ring(kind: str, queue: str, job_id: str, *, soft_limit: float, hard_limit: float) -> bool:
     """Send the message that makes a worker look at this job; False when Redis is away.
 
-    Returns within a few Redis time-outs: a job that could not be rung stays in the ledger, and
-    recovery rings it later.
+    The limits are seconds of work: after the first it is interrupted, after the second its process
+    is killed. Returns within a few Redis time-outs.
     """
-    return _send(kind, args=[job_id], queue=queue, task_id=job_id)
+    return _send(
+        kind, args=[job_id], queue=queue, task_id=job_id,
+        soft_time_limit=soft_limit, time_limit=hard_limit,
+    )  # fmt: skip
 
 
-def send(task: str, *, queue: str, expires: float) -> bool:
+def send(task: str, *, queue: str, expires: float, args: Sequence[Any] = ()) -> bool:
     """Send a task without a job, such as a canary; False when Redis is away."""
-    return _send(task, args=[], queue=queue, expires=expires, ignore_result=True)
+    return _send(task, args=args, queue=queue, expires=expires, ignore_result=True)
 
 
 def _send(task: str, *, args: Sequence[Any], queue: str, **options: Any) -> bool:

@@ -34,6 +34,7 @@ from shared.observability.logging import configure_logging
 from shared.redis_client import REDIS_ERRORS
 
 _PATIENCE = 20.0  # seconds without any end before --wait says where to look
+_FEW = 10  # files; the work of a larger import lets single contributions pass
 _POLL = 0.3  # seconds between two looks at the jobs that --wait waits for
 
 
@@ -119,7 +120,9 @@ def import_command(
         found, label="Importing", file=sys.stderr, hidden=as_json, item_show_func=_show_name
     ) as bar:
         for path in bar:
-            entries.append(_import_one(actor, path, language, Visibility(visibility)))
+            entries.append(
+                _import_one(actor, path, language, Visibility(visibility), bulk=len(found) > _FEW)
+            )
     job_ids = [job_id for entry in entries for job_id in entry["jobs"]]
     ended: dict[str, progress.Progress] = {}
     if wait and job_ids:
@@ -139,7 +142,7 @@ def _show_name(path: Path | None) -> str:
 
 
 def _import_one(
-    actor: Actor, path: Path, language: str | None, visibility: Visibility
+    actor: Actor, path: Path, language: str | None, visibility: Visibility, *, bulk: bool
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "path": path, "id": None, "title": None, "language": None, "jobs": [], "error": None,
@@ -155,6 +158,7 @@ def _import_one(
             language=language,
             visibility=visibility,
             submission_key=file.submission_key,
+            bulk=bulk,
         )
     except BharatVerseError as error:
         entry["error"] = error.sentence

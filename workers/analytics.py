@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from shared import analytics
-from shared.observability.canary import note_task_passed
 from workers.app import app
 
 
@@ -11,9 +10,3 @@ from workers.app import app
 def flush() -> None:
     """Write the waiting events to the database in batches."""
     analytics.flush()
-
-
-@app.task(name="analytics.canary", ignore_result=True)
-def canary() -> None:
-    """The evidence that this queue is consumed."""
-    note_task_passed("analytics")

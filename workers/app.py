@@ -6,9 +6,16 @@ from importlib import import_module
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_init, worker_ready
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_ready,
+)
 
 from shared.config import get_settings
+from shared.jobs import recovery
 from shared.observability import canary
 from shared.observability.logging import configure_logging
 from shared.queue import celery_settings, send
@@ -17,9 +24,11 @@ from workers.schedule import beat_schedule
 settings = get_settings()
 
 #: Imported by workers only: beat and Flower need no task code, and start sooner without it.
-TASK_MODULES = ("workers.ai", "workers.analytics", "workers.warmup", "workers.cleanup")
+TASK_MODULES = tuple(
+    f"workers.{name}" for name in ("ai", "analytics", "cleanup", "health", "warmup")
+)
 
-app = Celery("bharatverse")
+app = Celery("bharatverse", task_cls="workers.requests:JobTask")
 app.conf.update(
     celery_settings(settings),
     beat_schedule=beat_schedule(settings),
@@ -37,7 +46,8 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,  # the ledger fences, Redis may blink
     worker_concurrency=settings.ai_processes,
     worker_max_memory_per_child=settings.memory_threshold_mb * 1000,  # kB
-    task_time_limit=settings.task_timeout_seconds + 30,  # seconds to write down why it ended
+    # For housekeeping; a job's message carries the limits of its kind.
+    task_time_limit=settings.task_timeout_seconds + 30,
     task_soft_time_limit=settings.task_timeout_seconds,
     worker_send_task_events=True,  # for Flower
     task_send_sent_event=True,
@@ -67,4 +77,10 @@ def _wait_for_schema(**_: Any) -> None:
 def _prove_consumption(sender: Any, **_: Any) -> None:
     """A first canary through each of this worker's queues, so that readiness shows at once."""
     for queue in sender.app.amqp.queues.consume_from:
-        send(f"{queue}.canary", queue=queue, expires=canary.MAX_AGE)
+        send(canary.TASK, queue=queue, expires=canary.MAX_AGE, args=[queue])
+
+
+@worker_process_init.connect
+def _recover_too(**_: Any) -> None:
+    """Every process of a pool looks after the ledger: beat alone could stall it."""
+    recovery.start_timer()

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from shared.archive import cleanup
-from shared.jobs import ledger
-from shared.observability.canary import note_task_passed
+from shared.jobs import ledger, recovery, reports
 from workers.app import app
 
 
 @app.task(name="cleanup.clean_up", ignore_result=True)
 def clean_up() -> None:
-    """Remove ended sessions and forgotten temporary files."""
+    """Remove ended sessions, forgotten temporary files, and the parts of finished jobs."""
     cleanup.clean_up()
+    ledger.forget_chunks()
 
 
 @app.task(name="cleanup.recover_jobs", ignore_result=True)
 def recover_jobs() -> None:
     """Requeue the jobs of dead workers, and ring those whose message was lost."""
-    ledger.recover()
+    recovery.recover_if_due()
 
 
-@app.task(name="cleanup.canary", ignore_result=True)
-def canary() -> None:
-    """The evidence that this queue is consumed."""
-    note_task_passed("cleanup")
+@app.task(name="cleanup.report", ignore_result=True)
+def report(what: str, job_id: str, worker: str, at: float, why: str) -> None:
+    """A worker's parent says that the process of a job died, or was killed at its limit."""
+    reports.take(what, job_id=job_id, worker=worker, at=at, why=why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from shared.observability import pings
-from shared.observability.canary import note_task_passed
 from workers.app import app
 
 
@@ -11,9 +10,3 @@ from workers.app import app
 def ping_services() -> None:
     """Ping the configured services, so that none starts cold under a person's request."""
     pings.ping_services()
-
-
-@app.task(name="warmup.canary", ignore_result=True)
-def canary() -> None:
-    """The evidence that this queue is consumed."""
-    note_task_passed("warmup")

@@ -10,6 +10,7 @@ from bench.contributions import contribute, wait_until_enriched
 from bench.rows import NotMeasured, Row, median, p95
 from shared.database.engine import reading
 from shared.database.models import Job
+from shared.observability import canary
 from shared.queue import send
 
 _TEXT = "लोककथा"  # one word: what follows the start is not measured here
@@ -51,7 +52,7 @@ def measure(archive: Archive, *, quick: bool) -> Iterator[Row]:
 def _no_op() -> tuple[float, float, float]:
     """When the canary was begun to be sent, was sent, and ran; seconds since 1970."""
     began = time.time()
-    if not send("ai.canary", queue="ai", expires=_LONGEST_WAIT):
+    if not send(canary.TASK, queue="ai", expires=_LONGEST_WAIT, args=["ai"]):
         raise NotMeasured("Redis did not take a message.")
     sent = time.time()
     # Beat's own canary may come between, once in thousands of times; the median does not mind.

@@ -22,13 +22,13 @@ from shared.database.models import Enrichment, Item, Job, JobState, Visibility, 
 from shared.enrichment.languages import language as known_language
 from shared.enrichment.version import PIPELINE_VERSION
 from shared.errors import NotFound
-from shared.jobs import ledger
+from shared.jobs import dispatch, ledger
+from shared.jobs.kinds import ENRICH_TEXT
+from shared.jobs.ledger import Submitted
 from shared.jobs.view import as_json as job_as_json
 from shared.observability.logging import get_logger
 
 log = get_logger(__name__)
-
-ENRICH_TEXT = "ai.enrich_text"
 
 
 class ItemNotFound(NotFound):
@@ -61,12 +61,14 @@ def contribute(
     language: str | None,
     visibility: Visibility,
     submission_key: str | None = None,
+    bulk: bool = False,
 ) -> Contributed:
     """Save a text and the job that enriches it in ONE transaction, then ring the workers.
 
     `language` is the contributor's ISO 639-1 code, or None when it shall be detected. The same
     `submission_key` from the same person finds what it made before, so that a double click or a
-    repeated import makes nothing twice; a job of it that failed is done again. Raises `NotAllowed`,
+    repeated import makes nothing twice; a job of it that failed is done again. `bulk` is for one of
+    many, whose work lets single contributions pass. Raises `NotAllowed`,
     `InvalidContribution`, `UnknownLanguage`, or `Unavailable` when nothing could be saved.
     """
     require(actor, Action.CONTRIBUTE)
@@ -89,18 +91,17 @@ def contribute(
         discard_draft(session, item.owner_id, item.submission_key, text=written)
         kept, is_new = _insert_or_find(session, item)
         jobs = [] if is_new else _jobs_of(session, kept)
-        to_ring = []
+        job_ids = [job.id for job in jobs]
+        submitted = None
         if is_new or jobs[-1].state in (JobState.FAILED, JobState.QUARANTINED):
-            to_ring.append(submit_enrichment(session, kept)[0])
-            jobs += to_ring
-    rung = ledger.ring(to_ring)
+            submitted = submit_enrichment(session, kept, bulk=bulk)
+            job_ids.append(submitted.job_id)
+    rung = submitted is None or dispatch.ring(submitted)
     if is_new:
         numbers.forget()
         analytics.record("contributed", language=language, visibility=visibility.value)
         log.info("An item was contributed", action="item.contributed", item=kept.id[:8], rung=rung)
-    return Contributed(
-        item_id=kept.id, job_ids=tuple(job.id for job in jobs), is_new=is_new, rung=rung
-    )
+    return Contributed(item_id=kept.id, job_ids=tuple(job_ids), is_new=is_new, rung=rung)
 
 
 def _jobs_of(session: Session, item: Item) -> list[Job]:
@@ -145,7 +146,7 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()
 
 
-def submit_enrichment(session: Session, item: Item) -> tuple[Job, bool]:
+def submit_enrichment(session: Session, item: Item, *, bulk: bool) -> Submitted:
     """The job that enriches this item's text with today's models, new or joined."""
     return ledger.submit(
         session,
@@ -159,6 +160,7 @@ def submit_enrichment(session: Session, item: Item) -> tuple[Job, bool]:
             language=item.declared_language,
             pipeline=PIPELINE_VERSION,
         ),
+        bulk=bulk,
     )
 
 

@@ -221,46 +221,111 @@ class Enrichment(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+#: Partial indexes need their condition word for word: SQLite does not look into a parameter.
+QUEUED_SQL = "state = 'QUEUED'"
+RUNNING_SQL = "state = 'RUNNING'"
+LIVE_SQL = "state IN ('QUEUED', 'RUNNING')"
+UNRUNG_SQL = "state = 'QUEUED' AND rung_at IS NULL"
+RUNG_SQL = "state = 'QUEUED' AND rung_at IS NOT NULL"
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
 class Job(Base):
     """One row of the ledger; see `shared/jobs/ledger.py`. Its id is the Celery task's id, too."""
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(None, "state", "ring_after"),
         Index(None, "owner_id", "created_at"),
         Index(None, "item_id", "created_at"),
         Index(None, "created_at"),
+        Index(None, "state", "finished_at"),
+        Index(None, "content_key"),
         # Submit or join: at most one live job a content key, whoever submits at the same time.
-        Index(
-            "uq_jobs_live_content_key",
-            "content_key",
-            unique=True,
-            sqlite_where=text("state IN ('QUEUED', 'RUNNING')"),
-            postgresql_where=text("state IN ('QUEUED', 'RUNNING')"),
-        ),
+        _partial("uq_jobs_live_content_key", "content_key", where=LIVE_SQL, unique=True),
+        # What waits its turn, what is rung, what runs: small beside the jobs that have ended.
+        _partial("ix_jobs_unrung", "lane", "turn", "created_at", where=UNRUNG_SQL),
+        _partial("ix_jobs_rung", "lane", "turn", "created_at", where=RUNG_SQL),
+        _partial("ix_jobs_owners_turn", "lane", "owner_id", "turn", where=QUEUED_SQL),
+        _partial("ix_jobs_running", "worker", where=RUNNING_SQL),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     kind: Mapped[str] = mapped_column(String(64))  # the Celery task's name: "ai.enrich_text"
-    queue: Mapped[str] = mapped_column(String(32))
+    queue: Mapped[str] = mapped_column(String(32))  # the kind of work: "ai"
+    lane: Mapped[str] = mapped_column(String(32))  # where it waits, a queue of Celery's: "ai.bulk"
+    turn: Mapped[int] = mapped_column(default=0)  # place in its lane, in which owners take turns
     owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     item_id: Mapped[str | None] = mapped_column(ForeignKey("items.id", ondelete="CASCADE"))
     content_key: Mapped[str] = mapped_column(String(64))
     state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
     attempt: Mapped[int] = mapped_column(default=0)  # fences late results of earlier attempts
+    errors: Mapped[int] = mapped_column(default=0)  # attempts that ended with an error
+    losses: Mapped[int] = mapped_column(default=0)  # attempts that ended with a dead worker
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
     lease_until: Mapped[float | None] = mapped_column(Float)  # seconds, the database's clock
-    ring_after: Mapped[float] = mapped_column(Float)  # recovery rings a waiting job after this
-    worker: Mapped[str | None] = mapped_column(String(128))
+    ring_after: Mapped[float] = mapped_column(Float)  # the next ring is not before this second
+    rung_at: Mapped[float | None] = mapped_column(Float)  # None: waits its turn in SQL
+    rings: Mapped[int] = mapped_column(default=0)  # messages sent for the present wait
+    worker: Mapped[str | None] = mapped_column(String(128))  # of the present or last attempt
     progress_done: Mapped[int] = mapped_column(default=0)
     progress_total: Mapped[int] = mapped_column(default=0)
     phase: Mapped[str] = mapped_column(String(64), default="")
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
-    started_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]  # the first attempt
+    claimed_at: Mapped[datetime | None]  # the present or last attempt
     finished_at: Mapped[datetime | None]
 
     owner: Mapped[User] = relationship()
+
+
+class JobAttempt(Base):
+    """An attempt that did not end its job. The last one stands in the job's own row."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    worker: Mapped[str | None] = mapped_column(String(128))
+    outcome: Mapped[str] = mapped_column(String(64))  # an error's code, or "handed_back"
+    message: Mapped[str | None] = mapped_column(Text)
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class JobChunk(Base):
+    """A finished part of a step that is not finished; gone when its job has ended."""
+
+    __tablename__ = "job_chunks"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[str] = mapped_column(String(32), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Lane(Base):
+    """A queue of jobs: whether it is paused, and how many of its jobs are rung at a time."""
+
+    __tablename__ = "lanes"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    paused: Mapped[bool] = mapped_column(default=False)
+    window: Mapped[int]  # see `shared/jobs/dispatch.py`
+
+
+class Recurring(Base):
+    """When something that several processes may do was last done by one of them."""
+
+    __tablename__ = "recurring"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    done_at: Mapped[float] = mapped_column(Float)  # seconds, the database's clock
 
 
 class AnalyticsEvent(Base):

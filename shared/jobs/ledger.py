@@ -11,32 +11,56 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Text,
+    and_,
+    case,
+    cast,
+    delete,
+    exists,
+    func,
+    literal_column,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from shared import queue as bell
 from shared.config import get_settings
 from shared.database.clock import database_now
 from shared.database.engine import writing
-from shared.database.models import LIVE, Job, JobState, new_id, utc_now
+from shared.database.models import (
+    Job,
+    JobAttempt,
+    JobChunk,
+    JobState,
+    Lane,
+    new_id,
+    utc_now,
+)
 from shared.errors import BharatVerseError
-from shared.jobs.retry import MAX_ATTEMPTS
+from shared.jobs.kinds import kind_of
+from shared.jobs.lanes import lane_of
+from shared.jobs.retry import MAX_LOSSES
 from shared.observability.logging import get_logger
 
 log = get_logger(__name__)
 
-#: Seconds that a message gets before recovery rings the job again; grows with each ring.
-FIRST_RING_DELAY = 10.0
-#: Longest wait between two rings of a job whose message may be lost.
-LONGEST_RING_DELAY = 300.0
-#: Recovery rings at most so many jobs at once, so that a long outage does not end in a flood.
-RING_BATCH = 500
+#: Spelt out, because SQLite uses a partial index only when it sees its condition.
+IS_QUEUED = Job.state == literal_column("'QUEUED'")
+IS_RUNNING = Job.state == literal_column("'RUNNING'")
+IS_LIVE = Job.state.in_([literal_column("'QUEUED'"), literal_column("'RUNNING'")])
+IS_UNRUNG = and_(IS_QUEUED, Job.rung_at.is_(null()))
+IS_RUNG = and_(IS_QUEUED, Job.rung_at.is_not(null()))
 
 
 class LeaseLost(BharatVerseError):
@@ -45,14 +69,36 @@ class LeaseLost(BharatVerseError):
     code = "lease_lost"
 
 
-@dataclass(frozen=True, slots=True)
+class Cancelled(BharatVerseError):
+    """Somebody stopped this job."""
+
+    code = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """What became of a submit."""
+
+    job_id: str
+    kind: str
+    lane: str
+    is_new: bool  # False: the same work waits, runs or is done, and this is its job
+    ring: bool  # whether to ring it after the commit; else it waits its turn in SQL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A worker's right to one job, until its lease ends."""
 
     job_id: str
     kind: str
+    lane: str
+    owner_id: str
     item_id: str | None
     attempt: int
+    worker: str
+    errors: int  # of earlier attempts
+    is_suspect: bool  # it lost a worker: nothing else may run beside it on this one
 
 
 def content_key(**parts: Any) -> str:
@@ -62,196 +108,358 @@ def content_key(**parts: Any) -> str:
 
 
 def submit(
-    session: Session, *, kind: str, owner_id: str, item_id: str | None, key: str
-) -> tuple[Job, bool]:
-    """Write the job's row, or join the live one with the same key: (job, whether it is new).
+    session: Session,
+    *,
+    kind: str,
+    owner_id: str,
+    item_id: str | None,
+    key: str,
+    bulk: bool = False,
+) -> Submitted:
+    """Write the job's row, or join the one with the same key that waits, runs or is done.
 
     Part of the caller's transaction: the job exists exactly when what it works on does. Ring it
-    after the commit.
+    after the commit if `Submitted.ring` says so (`dispatch.ring`). `bulk` is for one of many: it
+    waits in a lane of its own, and owners take turns there.
     """
-    job = Job(
-        id=new_id(),
-        kind=kind,
-        queue=kind.partition(".")[0],
-        owner_id=owner_id,
-        item_id=item_id,
-        content_key=key,
-        ring_after=database_now() + FIRST_RING_DELAY,
-    )
-    try:
-        with session.begin_nested():
-            session.add(job)
-    except IntegrityError:
-        live = session.scalars(
-            select(Job).where(Job.content_key == key, Job.state.in_(LIVE))
-        ).one_or_none()
-        if live is None:  # it ended between our insert and our look: now there is room
-            session.add(job)
-            session.flush()
-            return job, True
-        return live, False
-    return job, True
+    queue = kind_of(kind).queue
+    lane = lane_of(queue, bulk=bulk)
+    now = database_now()
+    make = postgresql_insert if _is_postgresql(session) else sqlite_insert
+    made = session.execute(
+        make(Job)
+        .values(
+            id=new_id(),
+            kind=kind,
+            queue=queue,
+            lane=lane,
+            turn=_next_turn(lane, owner_id),
+            owner_id=owner_id,
+            item_id=item_id,
+            content_key=key,
+            state=literal_column("'QUEUED'"),
+            attempt=0,
+            errors=0,
+            losses=0,
+            cancel_requested=False,
+            ring_after=now,
+            rung_at=case((_has_room(lane), now), else_=cast(null(), Float)),
+            rings=1,
+            progress_done=0,
+            progress_total=0,
+            phase="",
+            created_at=utc_now(),
+        )
+        .on_conflict_do_nothing()
+        .returning(Job.id, Job.rung_at.is_not(None).label("is_rung"))
+    ).one_or_none()
+    # Looked up after the insert: whoever finishes the same work at this moment has either left its
+    # row in our way, or its result in our sight.
+    same = (Job.content_key == key, IS_LIVE | (Job.state == JobState.DONE))
+    if made is None:
+        known = session.execute(select(Job.id, Job.lane).where(*same)).first()
+        if known is None:  # it ended badly between our insert and our look: now there is room
+            return submit(
+                session, kind=kind, owner_id=owner_id, item_id=item_id, key=key, bulk=bulk
+            )
+    else:
+        known = session.execute(select(Job.id, Job.lane).where(*same, Job.id != made.id)).first()
+        if known is None:
+            return Submitted(
+                job_id=made.id, kind=kind, lane=lane, is_new=True, ring=bool(made.is_rung)
+            )
+        session.execute(delete(Job).where(Job.id == made.id))
+    return Submitted(job_id=known.id, kind=kind, lane=known.lane, is_new=False, ring=False)
 
 
-def ring(jobs: Iterable[Job]) -> bool:
-    """Tell the workers; False when Redis is away, and then recovery rings later."""
-    rung = [bell.ring(job.kind, job.queue, job.id) for job in jobs]
-    return all(rung)
+def _next_turn(lane: str, owner_id: str) -> ColumnElement[int]:
+    """After the owner's own jobs, but before all that others queued beyond their turn.
+
+    Start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights and lengths: the lane's
+    virtual time is the turn at its head. Jobs that are tried again keep their early turn, and do
+    not hold the virtual time back.
+    """
+    jobs = aliased(Job)
+    queued = (jobs.state == literal_column("'QUEUED'"), jobs.lane == lane)
+    head = select(func.min(jobs.turn)).where(*queued, jobs.attempt == 0).scalar_subquery()
+    own = select(func.max(jobs.turn)).where(*queued, jobs.owner_id == owner_id).scalar_subquery()
+    after_own = func.coalesce(own, 0) + 1
+    return case((func.coalesce(head, 0) > after_own, head), else_=after_own)
+
+
+def _has_room(lane: str) -> ColumnElement[bool]:
+    """Whether a new job may be rung at once: nobody waits before it, and the window has room."""
+    jobs = aliased(Job)
+    queued = (jobs.state == literal_column("'QUEUED'"), jobs.lane == lane)
+    waiting = exists().where(*queued, jobs.rung_at.is_(null()), jobs.ring_after <= database_now())
+    rung = select(func.count()).where(*queued, jobs.rung_at.is_not(null())).scalar_subquery()
+    window = select(Lane.window).where(Lane.name == lane, ~Lane.paused).scalar_subquery()
+    return and_(~waiting, rung < func.coalesce(window, 0))
 
 
 def claim(job_id: str, *, worker: str) -> Claim | None:
-    """Take the job, or None when it is finished, unknown, or held by a worker that lives."""
-    now = database_now()
+    """Take the job, or None when it is finished, unknown, held by a worker that lives, or paused.
+
+    `worker` names the process that runs the pool, one name for all its children: beside a job that
+    lost a worker before, this worker takes nothing else.
+    """
+    suspects = aliased(Job)
+    beside_a_suspect = exists().where(
+        suspects.state == literal_column("'RUNNING'"),
+        suspects.worker == worker,
+        suspects.losses > 0,
+        suspects.lease_until >= database_now(),
+    )
+    paused = exists().where(Lane.name == Job.lane, Lane.paused)
     with writing() as session:
         row = session.execute(
             update(Job)
-            .where(
-                Job.id == job_id,
-                (Job.state == JobState.QUEUED)
-                | (
-                    (Job.state == JobState.RUNNING)
-                    & (Job.lease_until < now)
-                    & (Job.attempt < MAX_ATTEMPTS)
-                ),
-            )
+            .where(Job.id == job_id, IS_QUEUED, ~beside_a_suspect, ~paused)
             .values(
-                state=JobState.RUNNING,
+                state=literal_column("'RUNNING'"),
                 attempt=Job.attempt + 1,
-                lease_until=now + get_settings().lease_seconds,
+                lease_until=database_now() + get_settings().lease_seconds,
                 worker=worker,
                 started_at=func.coalesce(Job.started_at, utc_now()),
+                claimed_at=utc_now(),
+                rung_at=None,
+                rings=0,
                 error_code=None,
                 error_message=None,
             )
-            .returning(Job.id, Job.kind, Job.item_id, Job.attempt)
+            .returning(
+                Job.kind, Job.lane, Job.owner_id, Job.item_id, Job.attempt, Job.errors, Job.losses
+            )
             .execution_options(synchronize_session=False)
         ).one_or_none()
-    return None if row is None else Claim(*row)
-
-
-def hold(session: Session, held: Claim, *, done: int, total: int, phase: str) -> None:
-    """Renew the lease and save the progress, or raise `LeaseLost`.
-
-    In a transaction with results it is their fence: the row stays locked until the commit.
-    """
-    _fenced(
-        session,
-        held,
-        lease_until=database_now() + get_settings().lease_seconds,
-        progress_done=done,
-        progress_total=total,
-        phase=phase,
+        if row is None:
+            # Its message is used up. If it only has to wait, somebody rings it again.
+            _wait_again(session, Job.id == job_id, wait=1.0)
+            return None
+    return Claim(
+        job_id=job_id,
+        kind=row.kind,
+        lane=row.lane,
+        owner_id=row.owner_id,
+        item_id=row.item_id,
+        attempt=row.attempt,
+        worker=worker,
+        errors=row.errors,
+        is_suspect=row.losses > 0,
     )
+
+
+def _wait_again(session: Session, which: ColumnElement[bool], *, wait: float) -> None:
+    """Take queued jobs out of the window, to be rung by a later dispatch."""
+    session.execute(
+        update(Job)
+        .where(which, IS_QUEUED)
+        .values(rung_at=None, ring_after=database_now() + wait)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def hold(session: Session, held: Claim, *, done: int, total: int, phase: str) -> bool:
+    """Renew the lease and save the progress; returns whether somebody asks it to stop.
+
+    In a transaction with results it is their fence: the row stays locked until the commit. Raises
+    `LeaseLost`.
+    """
+    asked_to_stop = session.scalar(
+        update(Job)
+        .where(*_is_still(held))
+        .values(
+            lease_until=database_now() + get_settings().lease_seconds,
+            progress_done=done,
+            progress_total=total,
+            phase=phase,
+        )
+        .returning(Job.cancel_requested)
+        .execution_options(synchronize_session=False)
+    )
+    if asked_to_stop is None:
+        raise LeaseLost()
+    return bool(asked_to_stop)
 
 
 def finish(session: Session, held: Claim) -> None:
     """DONE, in the transaction of the last result; raises `LeaseLost`."""
-    _fenced(
-        session,
-        held,
-        state=JobState.DONE,
-        lease_until=None,
-        progress_done=Job.progress_total,
-        phase="",
-        finished_at=utc_now(),
-    )
+    _end(session, held, state=JobState.DONE, progress_done=Job.progress_total, phase="")
 
 
 def fail(session: Session, held: Claim, *, code: str, sentence: str) -> None:
     """FAILED, with what a person is told; raises `LeaseLost`."""
-    _fenced(
-        session,
-        held,
-        state=JobState.FAILED,
-        lease_until=None,
-        error_code=code,
-        error_message=sentence,
-        finished_at=utc_now(),
-    )
+    _end(session, held, state=JobState.FAILED, error_code=code, error_message=sentence)
 
 
-def requeue(
-    session: Session, held: Claim, *, wait: float, code: str | None, sentence: str | None
-) -> None:
-    """Back to QUEUED, to be rung after `wait` seconds; raises `LeaseLost`."""
-    _fenced(
-        session,
-        held,
-        state=JobState.QUEUED,
-        lease_until=None,
-        ring_after=database_now() + wait,
-        error_code=code,
-        error_message=sentence,
-    )
+def cancelled(session: Session, held: Claim) -> None:
+    """CANCELLED, because somebody asked for it; raises `LeaseLost`."""
+    _end(session, held, state=JobState.CANCELLED, error_code=Cancelled.code,
+         error_message="It was stopped. What it had found until then is kept.")  # fmt: skip
 
 
-def recover() -> list[str]:
-    """Requeue what lost its worker, and ring what waits too long; returns the ids rung.
+def requeue(session: Session, held: Claim, *, wait: float, code: str, sentence: str) -> None:
+    """Back to QUEUED after an error, to be rung after `wait` seconds; raises `LeaseLost`."""
+    _fenced(session, held, **_queued_again(wait), errors=Job.errors + 1, error_code=code,
+            error_message=sentence)  # fmt: skip
+    _remember(session, held, outcome=code, message=sentence)
 
-    Safe to run from several places at once: each job is taken by one UPDATE.
+
+def hand_back(session: Session, held: Claim, *, reason: str, behind_others: bool = False) -> None:
+    """Back to QUEUED with all that it saved, at no cost in tries; raises `LeaseLost`.
+
+    With `behind_others` it goes behind the next job of every other owner, else it keeps its turn.
     """
-    now = database_now()
+    turn: Any = Job.turn
+    if behind_others:
+        jobs = aliased(Job)
+        others = (
+            jobs.state == literal_column("'QUEUED'"),
+            jobs.lane == held.lane,
+            jobs.owner_id != held.owner_id,
+        )
+        head = select(func.min(jobs.turn)).where(*others).scalar_subquery()
+        turn = func.coalesce(head + 1, Job.turn)
+    _fenced(session, held, **_queued_again(0.0), turn=turn)
+    _remember(session, held, outcome="handed_back", message=reason)
+
+
+def lose(session: Session, which: ColumnElement[bool], *, reason: str) -> Sequence[str]:
+    """Requeue running jobs whose worker is gone, or set aside those that lost too many.
+
+    A job that lost a worker runs alone from then on: of several that ran when a process died only
+    one is to blame, and the others are done before they are blamed, too. Returns the jobs' ids.
+    """
+    poisonous = Job.losses + 1 >= MAX_LOSSES
+    sentence = (
+        f"Its worker died {MAX_LOSSES} times while doing this; it is set aside so that it stops "
+        "no other work. An admin can release it."
+    )
+    lost = session.execute(
+        select(Job.id, Job.attempt, Job.worker, Job.claimed_at)
+        .where(IS_RUNNING, which)
+        .with_for_update(skip_locked=True)
+    ).all()
+    if not lost:
+        return []
+    ids = [row.id for row in lost]
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(ids), IS_RUNNING)
+        .values(
+            state=case((poisonous, JobState.QUARANTINED), else_=JobState.QUEUED),
+            finished_at=case((poisonous, utc_now()), else_=None),
+            losses=Job.losses + 1,
+            lease_until=None,
+            rung_at=None,
+            ring_after=database_now(),
+            error_code="worker_lost",
+            error_message=case((poisonous, cast(sentence, Text)), else_=cast(reason, Text)),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.add_all(
+        JobAttempt(
+            job_id=row.id,
+            number=row.attempt,
+            worker=row.worker,
+            outcome="worker_lost",
+            message=reason,
+            started_at=row.claimed_at,
+        )
+        for row in lost
+    )
+    for row in lost:
+        log.warning("A job lost its worker", action="job.lost", job=row.id[:8], worker=row.worker)
+    return ids
+
+
+def time_out(session: Session, which: ColumnElement[bool], *, seconds: float) -> Sequence[str]:
+    """FAILED for running jobs that were killed at their hard limit; returns their ids."""
+    return session.scalars(
+        update(Job)
+        .where(IS_RUNNING, which)
+        .values(
+            state=JobState.FAILED,
+            lease_until=None,
+            finished_at=utc_now(),
+            error_code="timeout",
+            error_message=timeout_sentence(seconds),
+        )
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+
+
+def timeout_sentence(seconds: float) -> str:
+    """What a person is told about a job that took too long."""
+    return f"It took longer than {seconds:g} seconds and was stopped."
+
+
+def save_chunk(session: Session, held: Claim, *, step: str, number: int, value: bytes) -> None:
+    """Keep a finished part of a step, in a transaction that `hold` fences."""
+    session.add(JobChunk(job_id=held.job_id, step=step, number=number, value=value))
+
+
+def chunks(session: Session, job_id: str, *, step: str) -> dict[int, bytes]:
+    """The finished parts of this step by number, whichever attempt made them."""
+    rows = session.execute(
+        select(JobChunk.number, JobChunk.value).where(
+            JobChunk.job_id == job_id, JobChunk.step == step
+        )
+    )
+    return {row.number: row.value for row in rows}
+
+
+def forget_chunks() -> int:
+    """Remove the chunks of jobs that are done; returns how many."""
     with writing() as session:
-        exhausted = Job.attempt >= MAX_ATTEMPTS
-        lost = session.execute(
-            update(Job)
-            .where(Job.state == JobState.RUNNING, Job.lease_until < now)
-            .values(
-                state=case((exhausted, JobState.QUARANTINED), else_=JobState.QUEUED),
-                finished_at=case((exhausted, utc_now()), else_=None),
-                lease_until=None,
-                ring_after=now,
-                error_code="worker_lost",
-                error_message=case(
-                    (
-                        exhausted,
-                        f"Its worker died {MAX_ATTEMPTS} times while doing this; it is set aside "
-                        "so that it stops no other work.",
-                    ),
-                    else_="Its worker died or fell silent; it waits to be done again.",
-                ),
-            )
-            .returning(Job.id, Job.state)
+        done = select(Job.id).where(Job.state == JobState.DONE)
+        result = session.execute(
+            delete(JobChunk)
+            .where(JobChunk.job_id.in_(done))
             .execution_options(synchronize_session=False)
-        ).all()
-        age = now - func.coalesce(_epoch(session, Job.created_at), now)
-        waiting = select(Job.id).where(Job.state == JobState.QUEUED, Job.ring_after <= now)
-        waiting = waiting.order_by(Job.ring_after).limit(RING_BATCH)
-        if session.get_bind().dialect.name == "postgresql":
-            waiting = waiting.with_for_update(skip_locked=True)
-        due = session.execute(
-            update(Job)
-            .where(Job.id.in_(waiting))
-            # The longer it waits, the rarer it is rung: a full queue is not filled further.
-            .values(
-                ring_after=now
-                + FIRST_RING_DELAY
-                + case((age < 2 * LONGEST_RING_DELAY, age / 2), else_=LONGEST_RING_DELAY)
-            )
-            .returning(Job.id, Job.kind, Job.queue)
-            .execution_options(synchronize_session=False)
-        ).all()
-    for job_id, state in lost:
-        log.warning("A job lost its worker", action="job.lost", job=job_id[:8], state=state.value)
-    rung = [job_id for job_id, kind, lane in due if bell.ring(kind, lane, job_id)]
-    if len(rung) < len(
-        due
-    ):  # Redis is away: these were not rung, so they do not wait longer for it
-        with writing() as session:
-            session.execute(
-                update(Job)
-                .where(Job.id.in_({job_id for job_id, _, _ in due} - set(rung)))
-                .values(ring_after=database_now() + FIRST_RING_DELAY)
-            )
-    if rung:
-        log.info("Rang waiting jobs", action="jobs.rung", count=len(rung))
-    return rung
+        )
+        assert isinstance(result, CursorResult)
+        return int(result.rowcount)
+
+
+def _end(session: Session, held: Claim, **values: Any) -> None:
+    _fenced(session, held, lease_until=None, finished_at=utc_now(), **values)
+
+
+def _queued_again(wait: float) -> dict[str, Any]:
+    return {
+        "state": JobState.QUEUED,
+        "lease_until": None,
+        "rung_at": None,
+        "ring_after": database_now() + wait,
+    }
+
+
+def _remember(session: Session, held: Claim, *, outcome: str, message: str) -> None:
+    """Keep an attempt that did not end its job."""
+    started = select(Job.claimed_at).where(Job.id == held.job_id).scalar_subquery()
+    session.add(
+        JobAttempt(
+            job_id=held.job_id,
+            number=held.attempt,
+            worker=held.worker,
+            outcome=outcome,
+            message=message,
+            started_at=started,
+        )
+    )
+
+
+def _is_still(held: Claim) -> tuple[ColumnElement[bool], ...]:
+    return (Job.id == held.job_id, Job.attempt == held.attempt, IS_RUNNING)
 
 
 def _fenced(session: Session, held: Claim, **values: Any) -> None:
     result = session.execute(
         update(Job)
-        .where(Job.id == held.job_id, Job.attempt == held.attempt, Job.state == JobState.RUNNING)
+        .where(*_is_still(held))
         .values(**values)
         .execution_options(synchronize_session=False)
     )
@@ -260,8 +468,5 @@ def _fenced(session: Session, held: Claim, **values: Any) -> None:
         raise LeaseLost()
 
 
-def _epoch(session: Session, moment: Any) -> Any:
-    """Seconds since 1970 of a timestamp column."""
-    if session.get_bind().dialect.name == "sqlite":
-        return (func.julianday(moment) - 2440587.5) * 86400.0
-    return func.extract("epoch", moment)
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"

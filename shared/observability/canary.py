@@ -8,6 +8,8 @@ from typing import Any
 from shared.queue import QUEUES
 from shared.redis_client import REDIS_ERRORS, RedisUnavailable, client
 
+#: The task's name; its argument is the queue that it passed through.
+TASK = "health.canary"
 #: Seconds between two canary tasks of a queue.
 INTERVAL = 20
 #: Seconds after which a queue without evidence counts as dead: several canaries and a long task.

@@ -32,7 +32,7 @@ from shared.database.models import (
     new_id,
     utc_now,
 )
-from shared.database.schema import migrate
+from shared.database.schema import HEAD, migrate
 from shared.jobs import ledger
 from shared.observability import canary
 from shared.queue import QUEUES
@@ -234,7 +234,7 @@ def test_item_and_jobs_have_exactly_the_fields_that_programs_rely_on(archive: Ar
         job.finished_at = now + timedelta(seconds=1)
         job.error_code, job.error_message = "timeout", "It took too long."
         job.progress_done, job.progress_total, job.phase = 2, 7, "keywords"
-        waiting, _ = ledger.submit(
+        waiting = ledger.submit(
             session,
             kind="ai.enrich_text",
             owner_id=job.owner_id,
@@ -272,7 +272,7 @@ def test_item_and_jobs_have_exactly_the_fields_that_programs_rely_on(archive: Ar
     assert abs(datetime.fromisoformat(oldest["created_at"]) - now) < timedelta(minutes=1)
     assert newest == {
         **newest,
-        "id": waiting.id,
+        "id": waiting.job_id,
         "state": "QUEUED",
         "attempt": 0,
         "progress": {"done": 0, "total": 0, "phase": ""},
@@ -361,7 +361,7 @@ def test_migrate_makes_schema_and_accounts_once_and_shows_no_password(
 
     password = users.first_admin_file().read_text().strip()
     assert (first.status, first.err) == (again.status, again.err) == (0, "")
-    assert "The database has schema 0001." in first.out
+    assert f"The database has schema {HEAD}." in first.out
     assert str(users.first_admin_file()) in first.out
     assert password not in first.out + again.out
     assert "First admin" not in again.out
@@ -506,7 +506,7 @@ def test_a_database_without_schema_or_of_a_newer_one_is_told_with_what_to_do(
     )
 
     assert (migration.status, migration.out) == (1, "")
-    assert "its schema is 9999, this version knows up to 0001" in migration.err
+    assert f"its schema is 9999, this version knows up to {HEAD}" in migration.err
     assert doctor.status == 1
     assert "written by a newer BharatVerse" in doctor.out
     assert "bharatverse migrate" not in doctor.out

@@ -7,7 +7,8 @@ from sqlalchemy import select, update
 from shared.archive import items
 from shared.database.engine import reading, writing
 from shared.database.models import Enrichment, Job, JobState
-from shared.jobs import ledger, progress
+from shared.jobs import dispatch, progress, recovery
+from shared.jobs.ledger import Submitted
 from shared.observability import canary
 from tests.conftest import HINDI, Archive
 from tests.servers import wait_until
@@ -72,7 +73,7 @@ def test_a_job_that_is_tried_again_goes_on_after_its_last_saved_step(
         ).one()
         session.delete(last)
 
-    ledger.recover()
+    recovery.recover()
 
     wait_until(lambda: state(job_id) is JobState.DONE, seconds=60)
     second = found_by(job_id)
@@ -88,7 +89,9 @@ def test_a_message_that_comes_twice_enriches_once_and_hides_nothing(
     with reading() as session:
         job = session.get_one(Job, job_id)
     for _ in range(5):
-        ledger.ring([job])
+        dispatch.ring(
+            Submitted(job_id=job_id, kind=job.kind, lane=job.lane, is_new=True, ring=True)
+        )
 
     wait_until(lambda: state(job_id) is JobState.DONE, seconds=60)
 

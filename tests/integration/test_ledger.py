@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +14,12 @@ from celery.exceptions import Ignore
 from sqlalchemy import func, select, update
 
 from shared.database.engine import reading, writing
-from shared.database.models import Job, JobState
+from shared.database.models import Job, JobAttempt, JobState, Lane, Recurring
 from shared.errors import Invalid, Unavailable
-from shared.jobs import ledger, progress
+from shared.jobs import ledger, progress, recovery
 from shared.jobs.ledger import LeaseLost
 from shared.jobs.running import running
+from shared.redis_client import client
 from tests.conftest import Archive
 from tests.servers import RedisServer, wait_until
 
@@ -34,15 +37,34 @@ class StateRecorder:
 
 def submit(archive: Archive, key: str = "k") -> str:
     with writing() as session:
-        job, _ = ledger.submit(
+        made = ledger.submit(
             session, kind="ai.test", owner_id=archive.admin.user_id or "", item_id=None, key=key
         )
-        return job.id
+        return made.job_id
 
 
 def job(job_id: str) -> Job:
     with reading() as session:
         return session.get_one(Job, job_id)
+
+
+def messages(server: RedisServer) -> list[str]:
+    """The job ids that wait in Redis, the next one first."""
+    waiting: Any = client().lrange("ai", 0, -1)
+    return [json.loads(message)["headers"]["id"] for message in reversed(waiting)]
+
+
+def pretend_rung_long_ago() -> None:
+    with writing() as session:
+        session.execute(update(Job).where(Job.rung_at.is_not(None)).values(rung_at=1.0))
+
+
+def in_threads(work: Callable[[], object], *, count: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def let_lease_expire(job_id: str) -> None:
@@ -78,7 +100,7 @@ def test_of_many_workers_that_claim_at_once_one_gets_the_job(archive: Archive) -
     assert sum(claim is not None for claim in claims) == 1
 
 
-def test_identical_submits_join_the_live_job_and_a_later_one_is_new(archive: Archive) -> None:
+def test_identical_submits_join_the_live_job_and_the_finished_one(archive: Archive) -> None:
     first, again = submit(archive), submit(archive)
     assert first == again
     assert submit(archive, key="another") != first
@@ -87,6 +109,14 @@ def test_identical_submits_join_the_live_job_and_a_later_one_is_new(archive: Arc
     assert held is not None
     with writing() as session:
         ledger.finish(session, held)
+
+    assert submit(archive) == first
+
+
+def test_the_same_work_is_submitted_anew_after_it_failed(archive: Archive) -> None:
+    first = submit(archive)
+    with pytest.raises(Invalid), running(first, StateRecorder()):
+        raise Invalid("no")
 
     assert submit(archive) != first
 
@@ -114,7 +144,7 @@ def test_a_late_result_is_refused_and_nothing_of_it_is_saved(archive: Archive) -
     frozen = ledger.claim(job_id, worker="frozen")
     assert frozen is not None
     let_lease_expire(job_id)
-    ledger.recover()
+    recovery.recover()
     second = ledger.claim(job_id, worker="second")
     assert second is not None
     assert second.attempt == 2
@@ -134,13 +164,14 @@ def test_recovery_requeues_the_job_of_a_dead_worker_and_rings_it(
 ) -> None:
     job_id = submit(archive)
     assert ledger.claim(job_id, worker="dead") is not None
-    assert ledger.recover() == []
+    assert recovery.recover() == 0
 
     let_lease_expire(job_id)
 
-    assert ledger.recover() == [job_id]
+    assert recovery.recover() == 1
     assert job(job_id).state is JobState.QUEUED
     assert job(job_id).error_code == "worker_lost"
+    assert messages(redis_server) == [job_id]
 
 
 def test_a_job_that_lost_three_workers_is_set_aside(archive: Archive) -> None:
@@ -149,43 +180,95 @@ def test_a_job_that_lost_three_workers_is_set_aside(archive: Archive) -> None:
     for _ in range(3):
         assert ledger.claim(job_id, worker="dying") is not None
         let_lease_expire(job_id)
-        ledger.recover()
+        recovery.recover()
 
     assert job(job_id).state is JobState.QUARANTINED
     assert "3 times" in (job(job_id).error_message or "")
     assert ledger.claim(job_id, worker="w") is None
+    with reading() as session:
+        attempts = session.scalars(select(JobAttempt).order_by(JobAttempt.number)).all()
+    assert [attempt.outcome for attempt in attempts] == ["worker_lost"] * 3
 
 
-def test_a_waiting_job_is_rung_again_only_after_a_growing_delay(archive: Archive) -> None:
+def test_errors_do_not_count_as_lost_workers_nor_the_other_way_round(archive: Archive) -> None:
     job_id = submit(archive)
-    assert ledger.recover() == []
+    for _ in range(2):
+        assert ledger.claim(job_id, worker="dying") is not None
+        let_lease_expire(job_id)
+        recovery.recover()
 
-    with writing() as session:
-        session.execute(update(Job).values(ring_after=1.0))
+    with pytest.raises(Ignore), running(job_id, StateRecorder()):
+        raise Unavailable("The service sleeps.")
 
-    assert ledger.recover() == [job_id]
-    assert ledger.recover() == []
-    assert job(job_id).ring_after > time.time() + ledger.FIRST_RING_DELAY - 2
+    assert job(job_id).state is JobState.QUEUED
+    assert (job(job_id).losses, job(job_id).errors) == (2, 1)
 
 
-def test_two_recoveries_at_once_ring_a_job_once(archive: Archive) -> None:
+def test_a_message_that_redis_still_holds_is_not_sent_again(
+    archive: Archive, redis_server: RedisServer
+) -> None:
+    (job_id,) = archive.contribute().job_ids
+    pretend_rung_long_ago()
+
+    recovery.recover()
+    assert messages(redis_server) == [job_id]
+
+    client().flushall()
+    recovery.recover()
+    assert messages(redis_server) == [job_id]
+
+    client().flushall()
+    recovery.recover()
+    assert messages(redis_server) == []  # it was just sent: the next look comes later
+
+
+def test_two_recoveries_at_once_ring_a_job_once(
+    archive: Archive, redis_server: RedisServer
+) -> None:
     ids = {submit(archive, key=str(number)) for number in range(20)}
+    for job_id in ids:
+        ledger.claim(job_id, worker="dead")
     with writing() as session:
-        session.execute(update(Job).values(ring_after=1.0))
-    rung: list[str] = []
+        session.execute(update(Job).values(lease_until=1.0))
+        session.execute(update(Lane).values(window=50))
     gate = threading.Barrier(4)
 
     def recover() -> None:
         gate.wait()
-        rung.extend(ledger.recover())
+        recovery.recover()
 
-    threads = [threading.Thread(target=recover) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(recover, count=4)
+    recovery.recover()
 
-    assert sorted(rung) == sorted(ids)
+    assert sorted(messages(redis_server)) == sorted(ids)
+    assert all(job(job_id).losses == 1 for job_id in ids)
+
+
+def test_of_many_recoveries_that_are_due_one_is_done(archive: Archive) -> None:
+    done: list[bool] = []
+
+    in_threads(lambda: done.append(recovery.recover_if_due()), count=6)
+
+    assert sum(done) == 1
+
+
+def test_after_a_pause_the_living_may_renew_their_leases_first(archive: Archive) -> None:
+    """The database was away: nobody could renew, and nobody has died."""
+    job_id = submit(archive)
+    held = ledger.claim(job_id, worker="alive")
+    assert held is not None
+    let_lease_expire(job_id)
+    with writing() as session:
+        session.execute(update(Recurring).values(done_at=Recurring.done_at + 1.0))
+
+    assert recovery.recover_if_due()
+    with writing() as session:
+        ledger.hold(session, held, done=1, total=2, phase="goes on")
+    with writing() as session:
+        session.execute(update(Recurring).values(done_at=Recurring.done_at - recovery.INTERVAL))
+    assert recovery.recover_if_due()
+
+    assert job(job_id).state is JobState.RUNNING
 
 
 def test_the_lease_is_renewed_while_the_body_works(archive: Archive) -> None:
@@ -195,7 +278,7 @@ def test_the_lease_is_renewed_while_the_body_works(archive: Archive) -> None:
     with running(job_id, task) as work:
         work.progress(1, 2, "long step")
         time.sleep(archive.settings.lease_seconds * 1.5)
-        ledger.recover()
+        recovery.recover()
         assert job(job_id).state is JobState.RUNNING
         assert job(job_id).phase == "long step"
 
@@ -208,9 +291,9 @@ def test_a_body_that_lost_its_lease_is_told_and_its_end_is_dropped(archive: Arch
 
     with pytest.raises(Ignore), running(job_id, StateRecorder()) as work:
         let_lease_expire(job_id)
-        ledger.recover()
+        recovery.recover()
         assert ledger.claim(job_id, worker="other") is not None
-        wait_until(work._lost.is_set, what="the heartbeat noticed")
+        wait_until(lambda: work._interruption, what="the heartbeat noticed")
         work.progress(1, 2, "late")
 
     assert job(job_id).state is JobState.RUNNING
