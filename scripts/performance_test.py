@@ -26,7 +26,7 @@ from typing import NoReturn, Protocol
 
 import celery
 
-from bench import jobs, memory, pages, start
+from bench import jobs, ledger, memory, pages, start
 from bench.archive import Archive, own_settings
 from bench.rows import NotMeasured, Row, table
 from shared.config import ROOT, cores_granted
@@ -40,12 +40,14 @@ class Area(Protocol):
     def __call__(self, archive: Archive, *, quick: bool) -> Iterator[Row]: ...
 
 
-#: In the order in which they run: the later ones use what the earlier ones left running.
+#: In the order in which they run: the later ones use what the earlier ones left running, but for
+#: the last one, which stops it and has servers of its own.
 AREAS: dict[str, Area] = {
     "start": start.measure,
     "memory": memory.measure,
     "jobs": jobs.measure,
     "pages": pages.measure,
+    "ledger": ledger.measure,
 }
 
 

@@ -49,6 +49,16 @@ def client() -> redis.Redis:
         return _client
 
 
+def _forget_parent() -> None:
+    """In a forked child: a thread of the parent may have held the lock, and lives only there."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
 class Breaker:
     """Closed -> open after a failure -> closed again after `seconds`.
 

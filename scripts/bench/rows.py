@@ -42,8 +42,8 @@ def single(value: float) -> Figure:
 class Row:
     """One line of the table.
 
-    `aim` and `must` are upper bounds: of the ratio to the reference where there is one, else of
-    the value.
+    `aim` and `must` are bounds of the ratio to the reference where there is one, else of the
+    value: upper bounds, or lower ones where more is better.
     """
 
     name: str
@@ -51,7 +51,8 @@ class Row:
     value: Figure | None = None  # None: not measured, and `note` says why
     reference: Figure | None = None  # measured beside it in the same run
     aim: float | None = None  # what is hoped for
-    must: float | None = None  # above this the suite fails
+    must: float | None = None  # beyond this the suite fails
+    more_is_better: bool = False
     note: str = ""
 
     @property
@@ -66,16 +67,16 @@ class Row:
         """Whether `must` is kept; None when nothing was measured."""
         if self.value is None:
             return None
-        return not self._above(self.must)
+        return not self._misses(self.must)
 
     @property
     def verdict(self) -> str:
         """The row's last cell."""
         if self.value is None:
             return f"not measured: {self.note}"
-        if self._above(self.must):
+        if self._misses(self.must):
             word = "MISSED"
-        elif self._above(self.aim):
+        elif self._misses(self.aim):
             word = "aim missed"
         else:
             word = "ok" if (self.aim, self.must) != (None, None) else ""
@@ -94,10 +95,11 @@ class Row:
             "ok": self.ok,
         }
 
-    def _above(self, bound: float | None) -> bool:
+    def _misses(self, bound: float | None) -> bool:
         if bound is None or self.value is None:
             return False
-        return (self.value.value if self.ratio is None else self.ratio) > bound
+        judged = self.value.value if self.ratio is None else self.ratio
+        return judged < bound if self.more_is_better else judged > bound
 
 
 _HEADINGS = ("measured", "value", "min..max", "reference", "min..max", "ratio", "aim", "must", "")
@@ -118,6 +120,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
+    least = ">= " if row.more_is_better else ""
     times = " x" if row.reference is not None else ""
     return (
         row.name,
@@ -126,8 +129,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row.reference is None else _short(row.reference.value),
         _spread(row.reference),
         "" if row.ratio is None else f"{row.ratio:.2f} x",
-        "" if row.aim is None else f"{row.aim:g}{times}",
-        "" if row.must is None else f"{row.must:g}{times}",
+        "" if row.aim is None else f"{least}{row.aim:g}{times}",
+        "" if row.must is None else f"{least}{row.must:g}{times}",
         row.verdict,
     )
 

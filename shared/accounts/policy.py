@@ -1,13 +1,16 @@
-"""Who may do what to which item. The only place that decides it: every read and write asks here."""
+"""Who may do what to which item or job.
+
+The only place that decides it: every read and write asks here.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from sqlalchemy import ColumnElement, or_, true
+from sqlalchemy import ColumnElement, false, or_, true
 
-from shared.database.models import Item, Role, Visibility
+from shared.database.models import Item, Job, Role, Visibility
 from shared.errors import BharatVerseError
 
 
@@ -38,16 +41,18 @@ VISITOR = Actor(user_id=None, name="visitor", role=Role.READER)
 
 
 class Action(Enum):
-    """What can be asked of the policy without an item."""
+    """What can be asked of the policy without an item or a job."""
 
     CONTRIBUTE = auto()
     SEE_ALL_JOBS = auto()
+    OPERATE = auto()  # pause queues, release what was set aside, see workers and failures
     MANAGE_USERS = auto()
 
 
 _ROLES = {
     Action.CONTRIBUTE: {Role.CONTRIBUTOR, Role.REVIEWER, Role.ADMIN},
     Action.SEE_ALL_JOBS: {Role.ADMIN},
+    Action.OPERATE: {Role.ADMIN},
     Action.MANAGE_USERS: {Role.ADMIN},
 }
 
@@ -84,3 +89,19 @@ def readable_by(actor: Actor) -> ColumnElement[bool]:
         Item.visibility.in_([Visibility.PUBLIC, Visibility.MEMBERS]),
         Item.owner_id == actor.user_id,
     )
+
+
+def may_control(actor: Actor, *, owner_id: str) -> bool:
+    """Whether this person may see all about this owner's job, stop it and have it done again."""
+    if actor.user_id is None:
+        return False
+    return actor.user_id == owner_id or may(actor, Action.SEE_ALL_JOBS)
+
+
+def controllable_by(actor: Actor) -> ColumnElement[bool]:
+    """`may_control` as a condition on `Job`, so that lists ask the same question."""
+    if actor.user_id is None:
+        return false()
+    if may(actor, Action.SEE_ALL_JOBS):
+        return true()
+    return Job.owner_id == actor.user_id

@@ -25,7 +25,8 @@ class ItemGone(NotFound):
 def enrich_item(job: RunningJob) -> None:
     """Take the item's text through every step that this job has not saved yet.
 
-    A job that is tried again goes on after its last saved step. The last finding and the job's
+    A job that is tried again goes on after its last saved step, and in a long one after its last
+    saved chunk. The last finding and the job's
     end are one transaction; what the contributor wrote is never changed.
     """
     with reading() as session:
@@ -43,6 +44,7 @@ def enrich_item(job: RunningJob) -> None:
         declared_language=item.declared_language,
         finished=finished,
         progress=job.progress,
+        kept=job,
     )
     begun = started = time.monotonic()
     for finding in findings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from shared.enrichment.embedding import find_embedding, vector_of
+from shared.enrichment.embedding import Chunks, find_embedding, vector_of
 from shared.enrichment.finding import Finding, Step
 from shared.enrichment.identification import Letters, find_language, find_script
 from shared.enrichment.keywords import MOST_CANDIDATES, find_keywords
@@ -31,14 +31,16 @@ def enrich_text(
     declared_language: str | None,
     finished: Mapping[Step, Finding],
     progress: Callable[[int, int, str], None],
+    kept: Chunks | None = None,
 ) -> Iterator[Finding]:
     """Yields the finding of each step that is not in `finished`, in the order of `STEPS`.
 
     `declared_language` is the contributor's ISO 639-1 code; the steps after detection work in it
     where the text can be in it. `progress(done, total, phase)` counts passages, sentences and
     candidates, with the step's name as phase; `total` stays the same for a text, also when it is
-    taken up again, and what `progress` raises ends the enrichment. Raises UnknownLanguage for a
-    declared language that the archive does not have, ProviderMissing for a missing package.
+    taken up again, and what `progress` raises ends the enrichment. `kept` holds the finished parts
+    of a long step. Raises UnknownLanguage for a declared language that the archive does not have,
+    ProviderMissing for a missing package.
     """
     declared = language(declared_language) if declared_language else None
     reading = Reading.of(text)
@@ -59,7 +61,7 @@ def enrich_text(
             progress(before + done, total, step.value)
 
         tick(0)
-        known[step] = _find(step, known, reading, letters, declared, tick)
+        known[step] = _find(step, known, reading, letters, declared, tick, kept)
         yield known[step]
 
 
@@ -70,6 +72,7 @@ def _find(
     letters: Letters,
     declared: Language | None,
     tick: Callable[[int], None],
+    kept: Chunks | None,
 ) -> Finding:
     if step is Step.LANGUAGE:
         return find_language(letters, declared=declared)
@@ -78,7 +81,7 @@ def _find(
         return find_script(letters, found=detected.language)
     tongue = Tongue.of(declared, detected, known[Step.SCRIPT])
     if step is Step.EMBEDDING:
-        return find_embedding(reading, tongue, tick=tick)
+        return find_embedding(reading, tongue, tick=tick, kept=kept)
     if step is Step.SUMMARY:
         return find_summary(reading, tongue, tick=tick)
     if step is Step.SENTIMENT:

@@ -125,9 +125,12 @@ def _take(session: Session, lane: str, *, count: int) -> Sequence[Row[str, str, 
     )
     if session.get_bind().dialect.name == "postgresql":
         due = due.with_for_update(skip_locked=True)
+    # Two statements: inside an UPDATE, PostgreSQL may run the locking SELECT again for every row,
+    # and so past its LIMIT.
+    ids = session.scalars(due).all()
     taken = session.execute(
         update(Job)
-        .where(Job.id.in_(due), IS_QUEUED)
+        .where(Job.id.in_(ids), IS_QUEUED)
         .values(rung_at=database_now(), rings=1)
         .returning(Job.id, Job.kind, Job.turn, Job.created_at)
         .execution_options(synchronize_session=False)

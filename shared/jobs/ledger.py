@@ -133,7 +133,7 @@ def submit(
             kind=kind,
             queue=queue,
             lane=lane,
-            turn=_next_turn(lane, owner_id),
+            turn=next_turn(lane, owner_id),
             owner_id=owner_id,
             item_id=item_id,
             content_key=key,
@@ -151,7 +151,7 @@ def submit(
             created_at=utc_now(),
         )
         .on_conflict_do_nothing()
-        .returning(Job.id, Job.rung_at.is_not(None).label("is_rung"))
+        .returning(Job.id, Job.rung_at)
     ).one_or_none()
     # Looked up after the insert: whoever finishes the same work at this moment has either left its
     # row in our way, or its result in our sight.
@@ -166,13 +166,13 @@ def submit(
         known = session.execute(select(Job.id, Job.lane).where(*same, Job.id != made.id)).first()
         if known is None:
             return Submitted(
-                job_id=made.id, kind=kind, lane=lane, is_new=True, ring=bool(made.is_rung)
+                job_id=made.id, kind=kind, lane=lane, is_new=True, ring=made.rung_at is not None
             )
         session.execute(delete(Job).where(Job.id == made.id))
     return Submitted(job_id=known.id, kind=kind, lane=known.lane, is_new=False, ring=False)
 
 
-def _next_turn(lane: str, owner_id: str) -> ColumnElement[int]:
+def next_turn(lane: str, owner_id: str) -> ColumnElement[int]:
     """After the owner's own jobs, but before all that others queued beyond their turn.
 
     Start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights and lengths: the lane's
@@ -398,7 +398,7 @@ def timeout_sentence(seconds: float) -> str:
 
 def save_chunk(session: Session, held: Claim, *, step: str, number: int, value: bytes) -> None:
     """Keep a finished part of a step, in a transaction that `hold` fences."""
-    session.add(JobChunk(job_id=held.job_id, step=step, number=number, value=value))
+    session.merge(JobChunk(job_id=held.job_id, step=step, number=number, value=value))
 
 
 def chunks(session: Session, job_id: str, *, step: str) -> dict[int, bytes]:

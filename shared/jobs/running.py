@@ -299,12 +299,10 @@ def running(job_id: str, task: Doorway) -> Iterator[RunningJob]:
 
 
 def _claim(job_id: str, task: Doorway) -> Claim:
-    # The parent's pid tells this run of the worker from the one before it.
-    worker = f"{task.request.hostname or socket.gethostname()}:{os.getppid()}"
     if shutdown.since() is not None:
         raise Ignore()  # it is rung again for another worker
     try:
-        held = ledger.claim(job_id, worker=worker)
+        held = ledger.claim(job_id, worker=_worker_name(task))
     except Unavailable as error:
         # Nothing is lost but the message, and recovery sends another one.
         log.warning(
@@ -315,6 +313,11 @@ def _claim(job_id: str, task: Doorway) -> Claim:
         log.info("Nothing to do for a message", action="job.not_claimable", job=job_id[:8])
         raise Ignore()
     return held
+
+
+def _worker_name(task: Doorway) -> str:
+    """The pool that this process belongs to: the parent's pid tells this run from the last one."""
+    return f"{task.request.hostname or socket.gethostname()}:{os.getppid()}"
 
 
 def _insist(write: Callable[[Session], None]) -> None:

@@ -117,6 +117,47 @@ def test_a_sampled_text_says_so() -> None:
     assert finding.parameters["of"] == 700
 
 
+class Memory:
+    """Keeps chunks, and notes which were saved."""
+
+    def __init__(self, known: dict[int, bytes]) -> None:
+        self.known = known
+        self.saved: dict[int, bytes] = {}
+
+    def chunks(self, step: str) -> dict[int, bytes]:
+        assert step == "embedding"
+        return self.known
+
+    def save_chunk(self, step: str, number: int, value: bytes) -> None:
+        self.saved[number] = value
+
+
+def test_a_long_text_is_kept_batch_by_batch_and_no_batch_is_computed_twice() -> None:
+    reading = Reading(
+        passages=[f"{text} {number}" for number in range(4) for text in PARALLEL["en"] * 2],
+        passages_in_text=24,
+        sentences=[],
+        sentences_in_text=0,
+    )
+    english = Tongue(language("en"), False)
+    whole, first, second = Memory({}), Memory({}), Memory({})
+    expected = find_embedding(reading, english, tick=lambda done: None, kept=whole)
+    assert sorted(whole.saved) == [0, 10, 20]
+
+    def die(done: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_embedding(reading, english, tick=die, kept=first)
+    second.known = first.saved | {20: b"of another batch size"}
+    found = find_embedding(reading, english, tick=lambda done: None, kept=second)
+
+    assert sorted(first.saved) == [0, 10]
+    assert sorted(second.saved) == [20]
+    assert found.vector == expected.vector
+
+
 def test_threads_may_embed_at_the_same_time() -> None:
     texts = PARALLEL["hi"] + PARALLEL["ta"]
     expected = [embedder.passage(text) for text in texts]
