@@ -36,7 +36,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],  # nothing that comes from Redis is ever unpickled
         "broker_transport_options": {
             "visibility_timeout": settings.visibility_timeout_seconds,
-            "queue_order_strategy": "priority",  # a worker's first queue is its urgent one
+            # By name, and a queue's urgent lane is named to come first. ("priority" would take them
+            # in the order of a set, which is another one in every process.)
+            "queue_order_strategy": "sorted",
         },
         "timezone": "UTC",
     }

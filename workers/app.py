@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
+from billiard.util import set_pdeathsig
 from celery import Celery
 from celery.signals import (
     celeryd_init,
@@ -12,10 +15,12 @@ from celery.signals import (
     worker_init,
     worker_process_init,
     worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
 )
 
 from shared.config import get_settings
-from shared.jobs import recovery
+from shared.jobs import recovery, shutdown
 from shared.observability import canary
 from shared.observability.logging import configure_logging
 from shared.queue import celery_settings, send
@@ -80,7 +85,32 @@ def _prove_consumption(sender: Any, **_: Any) -> None:
         send(canary.TASK, queue=queue, expires=canary.MAX_AGE, args=[queue])
 
 
+@worker_ready.connect
+def _watch_over_it(sender: Any, **_: Any) -> None:
+    # Imported here: beat and Flower load this module, too, and need nothing of it.
+    from workers import watchdog
+
+    watchdog.start(sender.controller)
+
+
 @worker_process_init.connect
 def _recover_too(**_: Any) -> None:
     """Every process of a pool looks after the ledger: beat alone could stall it."""
+    if sys.platform == "linux":
+        # Celery has the kernel kill it with its parent. It shall hand its job back instead.
+        set_pdeathsig(0)
     recovery.start_timer()
+    shutdown.enforce(lambda: os._exit(1), limit=shutdown.ORPHAN_LIMIT)
+
+
+@worker_shutting_down.connect
+def _come_to_an_end(**_: Any) -> None:
+    """SIGTERM: what runs may end within some seconds, then it is handed back."""
+    shutdown.ask()
+
+
+@worker_shutdown.connect
+def _be_listed_no_more(**_: Any) -> None:
+    from workers import watchdog
+
+    watchdog.forget()

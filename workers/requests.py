@@ -16,6 +16,7 @@ from celery.worker.request import Request
 
 from shared.jobs.lanes import LANES_OF
 from shared.queue import send
+from workers import watchdog
 
 #: Seconds after which the news is stale: by then the lease has told it.
 NEWS_EXPIRES = 10.0
@@ -23,6 +24,11 @@ NEWS_EXPIRES = 10.0
 
 class JobRequest(Request):
     """A message on its way through the worker's parent process."""
+
+    def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
+        # Here and not on Celery's signal, which stale messages never reach.
+        watchdog.hear(message.delivery_info["routing_key"])
+        super().__init__(message, *args, **kwargs)
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
         """The task raised, or its process died."""

@@ -1,6 +1,7 @@
 """Lanes: the queues in which jobs wait, so that nobody's work stands behind somebody's thousands.
 
-A lane is a Celery queue, too. The workers of a queue take from its lanes in the order given here.
+A lane is a Celery queue, too. Its workers look into the lanes of a queue in alphabetical order, so
+an urgent lane is named to come first.
 """
 
 from __future__ import annotations

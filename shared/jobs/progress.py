@@ -10,18 +10,26 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import Subquery, func, select
 
 from shared.config import get_settings
+from shared.database.clock import database_now
 from shared.database.engine import reading
 from shared.database.models import Job, JobState
+from shared.jobs.ledger import IS_QUEUED
+from shared.observability.logging import get_logger
 from shared.redis_client import REDIS_ERRORS, breaker, client
+
+if TYPE_CHECKING:
+    from shared.jobs.view import JobLine
+
+log = get_logger(__name__)
 
 #: Celery's name for a running task that tells how far it is.
 PROGRESS_STATE = "PROGRESS"
-_KEY = "celery-task-meta-{}"  # where Celery's Redis backend keeps a task's state
+_KEY = "celery-task-meta-"  # and the task's id: where Celery's Redis backend keeps a task's state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +41,11 @@ class Progress:
     done: int  # units of work, of `total`; both 0 while it waits
     total: int
     phase: str  # what it is doing: "keywords"
-    error: str | None = None  # the sentence, when it failed
+    error: str | None = None  # the sentence, when it failed or waits to be tried again
+    position: int | None = None  # in its queue, from 1; None when it runs, has ended or is delayed
+    seconds_left: float | None = None  # until it is done; None: there is nothing to tell it from
+    is_stopping: bool = False  # somebody asked for it, and its worker has not noticed yet
+    is_paused: bool = False  # waits until an admin resumes its queue
 
     @property
     def fraction(self) -> float:
@@ -54,60 +66,96 @@ def read(job_ids: Sequence[str]) -> dict[str, Progress]:
     Redis answers for jobs that are running; the ledger answers for the rest, and for all of them
     while Redis is away.
     """
-    found = _from_redis(job_ids)
+    found = from_redis(job_ids)
     missing = [job_id for job_id in job_ids if job_id not in found]
-    if missing:
-        found |= _from_ledger(missing)
+    if not missing:
+        return found
+    found |= _from_ledger(missing)
     return {job_id: found[job_id] for job_id in job_ids if job_id in found}
 
 
-def _from_redis(job_ids: Sequence[str]) -> dict[str, Progress]:
+def from_redis(job_ids: Sequence[str]) -> dict[str, Progress]:
+    """What Redis says of those of these jobs that are running; nothing while it is away.
+
+    The final state is never taken from here: a late delivery may have written over it.
+    """
     if not job_ids or breaker.is_open:
         return {}
     try:
-        values: Any = client().mget([_KEY.format(job_id) for job_id in job_ids])
+        values: Any = client().mget([_KEY + job_id for job_id in job_ids])
     except REDIS_ERRORS:
         breaker.failed()
         return {}
     breaker.succeeded()
+    expired = time.time() - get_settings().lease_seconds
     found = {}
     for job_id, value in zip(job_ids, values, strict=True):
-        progress = _running(job_id, value) if value is not None else None
-        if progress is not None:
-            found[job_id] = progress
+        if value is None:
+            continue
+        try:
+            record = json.loads(value)
+            if record["status"] != PROGRESS_STATE:
+                continue
+            told = record["result"]
+            if told["at"] >= expired:
+                found[job_id] = Progress(
+                    job_id=job_id,
+                    state=JobState.RUNNING,
+                    done=int(told["done"]),
+                    total=int(told["total"]),
+                    phase=str(told["phase"]),
+                )
+        except (ValueError, KeyError, TypeError):
+            continue  # not ours: the ledger knows
     return found
 
 
-def _running(job_id: str, value: bytes) -> Progress | None:
-    """What Redis says of a running job; None when it says anything else or is out of date.
-
-    The final state is never taken from here: a late delivery may have written over it.
-    """
+def forget(job_id: str) -> None:
+    """Take back what Redis says of a job that does not run, so that pages ask the ledger."""
+    if breaker.is_open:
+        return
     try:
-        record = json.loads(value)
-        result = record["result"]
-        if record["status"] != PROGRESS_STATE:
-            return None
-        if time.time() - float(result["at"]) > get_settings().lease_seconds:
-            return None
-        return Progress(
-            job_id=job_id,
-            state=JobState.RUNNING,
-            done=int(result["done"]),
-            total=int(result["total"]),
-            phase=str(result["phase"]),
+        client().delete(_KEY + job_id)
+    except REDIS_ERRORS as error:
+        breaker.failed()
+        # What is there is out of date once a lease has passed.
+        log.debug("Progress not taken back", job=job_id[:8], error=type(error).__name__)
+
+
+def places(job_ids: Sequence[str]) -> Subquery:
+    """`(id, position)` of all that wait in the lanes in which one of these jobs waits.
+
+    Rung jobs go before the others, then turns, then who came first, as dispatch hands them out.
+    What waits for its next try stands in no queue.
+    """
+    lanes = select(Job.lane).where(Job.id.in_(job_ids), IS_QUEUED)
+    order = (Job.rung_at.is_(None), Job.turn, Job.created_at, Job.id)
+    return (
+        select(Job.id, func.row_number().over(partition_by=Job.lane, order_by=order).label("position"))
+        .where(
+            IS_QUEUED,
+            Job.lane.in_(lanes),
+            Job.rung_at.is_not(None) | (Job.ring_after <= database_now()),
         )
-    except (ValueError, KeyError, TypeError):
-        return None  # not ours: the ledger knows
+        .subquery()
+    )
 
 
 def _from_ledger(job_ids: Sequence[str]) -> dict[str, Progress]:
+    place = places(job_ids)
     with reading() as session:
-        jobs = session.scalars(select(Job).where(Job.id.in_(job_ids)))
-        return {job.id: of(job) for job in jobs}
+        rows = session.execute(
+            select(
+                Job.id, Job.state, Job.progress_done, Job.progress_total, Job.phase,
+                Job.error_message, Job.cancel_requested, place.c.position,
+            )
+            .outerjoin(place, place.c.id == Job.id)
+            .where(Job.id.in_(job_ids))
+        )  # fmt: skip
+        return {row.id: of(row, position=row.position) for row in rows}
 
 
-def of(job: Job) -> Progress:
+def of(job: Job | JobLine | Any, *, position: int | None = None) -> Progress:
     """How far the ledger says the job is."""
     return Progress(
         job_id=job.id,
@@ -116,4 +164,6 @@ def of(job: Job) -> Progress:
         total=job.progress_total,
         phase=job.phase,
         error=job.error_message,
+        position=position,
+        is_stopping=job.cancel_requested and job.state is JobState.RUNNING,
     )

@@ -13,11 +13,13 @@ from sqlalchemy import func, select, update
 from shared import redis_client
 from shared.accounts.policy import Actor
 from shared.archive import items
+from shared.config import get_settings
 from shared.database.engine import reading, writing
 from shared.database.models import Job, JobAttempt, JobState, Lane
 from shared.jobs import dispatch, lanes, ledger, recovery, reports, running, shutdown
 from shared.jobs.lanes import UnknownQueue
 from shared.jobs.ledger import Claim
+from shared.queue import celery_settings
 from shared.redis_client import client
 from tests.conftest import Archive
 from tests.integration.test_ledger import StateRecorder
@@ -454,3 +456,18 @@ def test_an_import_waits_in_the_bulk_lane(archive: Archive) -> None:
     assert job(made.job_ids[0]).lane == "ai.bulk"
     assert job(made.job_ids[0]).queue == "ai"
     assert items.get_item(archive.contributor, made.item_id).jobs[0].id == made.job_ids[0]
+
+
+def test_the_urgent_lane_comes_first_in_the_order_in_which_workers_look() -> None:
+    for queue, its_lanes in lanes.LANES_OF.items():
+        assert list(its_lanes) == sorted(its_lanes)
+        assert its_lanes[0] == queue
+    assert (
+        celery_settings(get_settings())["broker_transport_options"]["queue_order_strategy"]
+        == "sorted"
+    )
+
+
+def test_the_database_knows_every_lane(archive: Archive) -> None:
+    with reading() as session:
+        assert set(session.scalars(select(Lane.name))) == set(lanes.LANES)

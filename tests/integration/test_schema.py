@@ -9,18 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 from shared.config import Settings
 from shared.database import schema
 from shared.database.engine import engine, reading, writing
 from shared.database.errors import SchemaMissing, SchemaNewer
-from shared.database.models import Base
+from shared.database.models import Base, Job
 from shared.database.schema import check_schema, migrate
+from shared.jobs.ledger import IS_UNRUNG
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +147,56 @@ def test_a_migration_that_fails_leaves_nothing_half_made() -> None:
         session.execute(text("DROP TABLE enrichments"))
     assert migrate() == schema.HEAD
     check_schema()
+
+
+def test_lanes_come_to_an_archive_of_the_first_version_and_nothing_of_it_is_lost() -> None:
+    with engine().connect() as connection:
+        to_revision(connection, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO users (id, name, role, must_change_password, failed_sign_ins, "
+                "created_at) VALUES ('u', 'asha', 'admin', :no, 0, '2026-01-01 00:00:00')"
+            ),
+            {"no": False},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO items (id, owner_id, submission_key, title, text, text_sha256, "
+                "visibility, created_at) VALUES "
+                "('i', 'u', 'k', 't', 't', 's', 'public', '2026-01-01 00:00:00')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO jobs (id, kind, queue, owner_id, item_id, content_key, state, "
+                "attempt, ring_after, progress_done, progress_total, phase, created_at) VALUES "
+                "('j', 'ai.enrich_text', 'ai', 'u', 'i', 'c', 'QUEUED', 0, 1.0, 0, 0, '', "
+                "'2026-01-01 00:00:00')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO enrichments (id, item_id, job_id, step, status, value, provider, "
+                "model, version, parameters, seconds, created_at) VALUES ('e', 'i', 'j', 'language', "
+                "'draft', 'null', 'p', 'm', 'v', '{}', 1.0, '2026-01-01 00:00:00')"
+            )
+        )
+        connection.commit()
+
+    migrate()
+
+    with reading() as session:
+        assert session.scalar(text("SELECT id FROM enrichments")) == "e"
+        job = session.get_one(Job, "j")
+        assert (job.lane, job.turn, job.rung_at, job.losses) == ("ai", 0, None, 0)
+        waiting = session.scalars(select(Job.id).where(IS_UNRUNG, Job.lane == "ai")).all()
+    assert waiting == ["j"]
+
+
+def to_revision(connection: Connection, revision: str) -> None:
+    """Bring the database to an earlier version's schema."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+    connection.commit()
