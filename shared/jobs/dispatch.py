@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import Row, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from shared import queue as bell
@@ -68,9 +68,14 @@ def ring(submitted: Submitted) -> bool:
 def refill(lane: str) -> None:
     """`dispatch`, but at most ten times a second in one process: for after every claim."""
     now = time.monotonic()
-    if now - _last.get(lane, 0.0) >= INTERVAL:
-        _last[lane] = now
-        dispatch(lane)
+    if now - _last.get(lane, 0.0) < INTERVAL:
+        return
+    _last[lane] = now
+    with reading() as session:
+        due = exists().where(IS_UNRUNG, Job.lane == lane, Job.ring_after <= database_now())
+        if not session.scalar(select(due)):
+            return
+    dispatch(lane)
 
 
 def dispatch_all() -> int:

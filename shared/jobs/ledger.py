@@ -181,10 +181,26 @@ def next_turn(lane: str, owner_id: str) -> ColumnElement[int]:
     """
     jobs = aliased(Job)
     queued = (jobs.state == literal_column("'QUEUED'"), jobs.lane == lane)
-    head = select(func.min(jobs.turn)).where(*queued, jobs.attempt == 0).scalar_subquery()
-    own = select(func.max(jobs.turn)).where(*queued, jobs.owner_id == owner_id).scalar_subquery()
+    first_time = (*queued, jobs.attempt == 0)
+
+    def first(*which: ColumnElement[bool]) -> ColumnElement[int | None]:
+        # ORDER BY and LIMIT walk to one row of an index; min() might read them all.
+        return select(jobs.turn).where(*which).order_by(jobs.turn).limit(1).scalar_subquery()
+
+    own = (
+        select(jobs.turn)
+        .where(*queued, jobs.owner_id == owner_id)
+        .order_by(jobs.turn.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    head = func.coalesce(
+        first(*first_time, jobs.rung_at.is_not(null())),
+        first(*first_time, jobs.rung_at.is_(null())),
+        0,
+    )
     after_own = func.coalesce(own, 0) + 1
-    return case((func.coalesce(head, 0) > after_own, head), else_=after_own)
+    return case((head > after_own, head), else_=after_own)
 
 
 def _has_room(lane: str) -> ColumnElement[bool]:

@@ -251,7 +251,7 @@ def running(job_id: str, task: Doorway) -> Iterator[RunningJob]:
     lease.keep(job)
     try:
         try:
-            dispatch.refill(held.lane)
+            _refill(held.lane)
             if held.is_suspect:
                 job._wait_until_alone()
             yield job
@@ -313,6 +313,14 @@ def _claim(job_id: str, task: Doorway) -> Claim:
         log.info("Nothing to do for a message", action="job.not_claimable", job=job_id[:8])
         raise Ignore()
     return held
+
+
+def _refill(lane: str) -> None:
+    """Ring whoever comes next; that it fails is not this job's business."""
+    try:
+        dispatch.refill(lane)
+    except Unavailable as error:
+        log.debug("Others wait for the next dispatch", error=error.code)
 
 
 def _worker_name(task: Doorway) -> str:
