@@ -14,12 +14,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from typing import cast as cast_type
 
 from sqlalchemy import (
     ColumnElement,
     Float,
+    Table,
     Text,
     and_,
+    bindparam,
     case,
     cast,
     delete,
@@ -44,6 +47,7 @@ from shared.database.models import (
     JobChunk,
     JobState,
     Lane,
+    UtcDateTime,
     new_id,
     utc_now,
 )
@@ -124,93 +128,125 @@ def submit(
     """
     queue = kind_of(kind).queue
     lane = lane_of(queue, bulk=bulk)
-    now = database_now()
-    make = postgresql_insert if _is_postgresql(session) else sqlite_insert
-    made = session.execute(
-        make(Job)
-        .values(
-            id=new_id(),
-            kind=kind,
-            queue=queue,
-            lane=lane,
-            turn=next_turn(lane, owner_id),
-            owner_id=owner_id,
-            item_id=item_id,
-            content_key=key,
-            state=literal_column("'QUEUED'"),
-            attempt=0,
-            errors=0,
-            losses=0,
-            cancel_requested=False,
-            ring_after=now,
-            rung_at=case((_has_room(lane), now), else_=cast(null(), Float)),
-            rings=1,
-            progress_done=0,
-            progress_total=0,
-            phase="",
-            created_at=utc_now(),
-        )
-        .on_conflict_do_nothing()
-        .returning(Job.id, Job.rung_at)
+    job_id = new_id()
+    connection = session.connection()
+    made = connection.execute(
+        _INSERT[connection.dialect.name],
+        {
+            "b_id": job_id,
+            "b_kind": kind,
+            "b_queue": queue,
+            "b_lane": lane,
+            "b_owner": owner_id,
+            "b_item": item_id,
+            "b_key": key,
+            "b_now": utc_now(),
+        },
     ).one_or_none()
     # Looked up after the insert: whoever finishes the same work at this moment has either left its
     # row in our way, or its result in our sight.
-    same = (Job.content_key == key, IS_LIVE | (Job.state == JobState.DONE))
-    if made is None:
-        known = session.execute(select(Job.id, Job.lane).where(*same)).first()
-        if known is None:  # it ended badly between our insert and our look: now there is room
-            return submit(
-                session, kind=kind, owner_id=owner_id, item_id=item_id, key=key, bulk=bulk
-            )
-    else:
-        known = session.execute(select(Job.id, Job.lane).where(*same, Job.id != made.id)).first()
-        if known is None:
-            return Submitted(
-                job_id=made.id, kind=kind, lane=lane, is_new=True, ring=made.rung_at is not None
-            )
-        session.execute(delete(Job).where(Job.id == made.id))
+    known = connection.execute(_SAME_WORK, {"b_key": key, "b_id": job_id}).first()
+    if known is None and made is None:
+        # It ended badly between our insert and our look: now there is room.
+        return submit(session, kind=kind, owner_id=owner_id, item_id=item_id, key=key, bulk=bulk)
+    if known is None:
+        is_rung = made is not None and made.rung_at is not None
+        return Submitted(job_id=job_id, kind=kind, lane=lane, is_new=True, ring=is_rung)
+    if made is not None:
+        session.execute(delete(Job).where(Job.id == job_id))
     return Submitted(job_id=known.id, kind=kind, lane=known.lane, is_new=False, ring=False)
 
 
-def next_turn(lane: str, owner_id: str) -> ColumnElement[int]:
-    """After the owner's own jobs, but before all that others queued beyond their turn.
+def next_turn(lane: Any, owner_id: Any) -> ColumnElement[int]:
+    """The turn of a job that joins this lane now, as SQL; both may be bind parameters.
+
+    After the owner's own jobs, but before all that others queued beyond their turn.
 
     Start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights and lengths: the lane's
     virtual time is the turn at its head. Jobs that are tried again keep their early turn, and do
     not hold the virtual time back.
     """
-    jobs = aliased(Job)
-    queued = (jobs.state == literal_column("'QUEUED'"), jobs.lane == lane)
-    first_time = (*queued, jobs.attempt == 0)
+    queued = (_other.c.state == literal_column("'QUEUED'"), _other.c.lane == lane)
+    first_time = (*queued, _other.c.attempt == 0)
 
     def first(*which: ColumnElement[bool]) -> ColumnElement[int | None]:
         # ORDER BY and LIMIT walk to one row of an index; min() might read them all.
-        return select(jobs.turn).where(*which).order_by(jobs.turn).limit(1).scalar_subquery()
+        return (
+            select(_other.c.turn).where(*which).order_by(_other.c.turn).limit(1).scalar_subquery()
+        )
 
     own = (
-        select(jobs.turn)
-        .where(*queued, jobs.owner_id == owner_id)
-        .order_by(jobs.turn.desc())
+        select(_other.c.turn)
+        .where(*queued, _other.c.owner_id == owner_id)
+        .order_by(_other.c.turn.desc())
         .limit(1)
         .scalar_subquery()
     )
     head = func.coalesce(
-        first(*first_time, jobs.rung_at.is_not(null())),
-        first(*first_time, jobs.rung_at.is_(null())),
+        first(*first_time, _other.c.rung_at.is_not(null())),
+        first(*first_time, _other.c.rung_at.is_(null())),
         0,
     )
     after_own = func.coalesce(own, 0) + 1
     return case((head > after_own, head), else_=after_own)
 
 
-def _has_room(lane: str) -> ColumnElement[bool]:
+def _has_room() -> ColumnElement[bool]:
     """Whether a new job may be rung at once: nobody waits before it, and the window has room."""
-    jobs = aliased(Job)
-    queued = (jobs.state == literal_column("'QUEUED'"), jobs.lane == lane)
-    waiting = exists().where(*queued, jobs.rung_at.is_(null()), jobs.ring_after <= database_now())
-    rung = select(func.count()).where(*queued, jobs.rung_at.is_not(null())).scalar_subquery()
-    window = select(Lane.window).where(Lane.name == lane, ~Lane.paused).scalar_subquery()
+    waiting = exists().where(
+        *_QUEUED_IN_LANE, _other.c.rung_at.is_(null()), _other.c.ring_after <= database_now()
+    )
+    rung = (
+        select(func.count())
+        .where(*_QUEUED_IN_LANE, _other.c.rung_at.is_not(null()))
+        .scalar_subquery()
+    )
+    window = (
+        select(Lane.window).where(Lane.name == bindparam("b_lane"), ~Lane.paused).scalar_subquery()
+    )
     return and_(~waiting, rung < func.coalesce(window, 0))
+
+
+# The statements of the hot path are built once: building and hashing them anew for every job took
+# three times as long as running them.
+_jobs = cast_type(Table, Job.__table__)
+_other = _jobs.alias("other")
+_QUEUED_IN_LANE = (
+    _other.c.state == literal_column("'QUEUED'"),
+    _other.c.lane == bindparam("b_lane"),
+)
+
+_NEW_ROW: dict[str, Any] = {
+    "id": bindparam("b_id"),
+    "kind": bindparam("b_kind"),
+    "queue": bindparam("b_queue"),
+    "lane": bindparam("b_lane"),
+    "turn": next_turn(bindparam("b_lane"), bindparam("b_owner")),
+    "owner_id": bindparam("b_owner"),
+    "item_id": bindparam("b_item"),
+    "content_key": bindparam("b_key"),
+    "state": literal_column("'QUEUED'"),
+    "attempt": 0,
+    "errors": 0,
+    "losses": 0,
+    "cancel_requested": False,
+    "ring_after": database_now(),
+    "rung_at": case((_has_room(), database_now()), else_=cast(null(), Float)),
+    "rings": 1,
+    "progress_done": 0,
+    "progress_total": 0,
+    "phase": "",
+    "created_at": bindparam("b_now"),
+}
+_INSERT = {
+    name: make(_jobs).values(_NEW_ROW).on_conflict_do_nothing().returning(_jobs.c.rung_at)
+    for name, make in (("postgresql", postgresql_insert), ("sqlite", sqlite_insert))
+}
+_SAME_WORK = select(_jobs.c.id, _jobs.c.lane).where(
+    _jobs.c.content_key == bindparam("b_key"),
+    _jobs.c.state.in_([literal_column(f"'{state}'") for state in ("QUEUED", "RUNNING", "DONE")]),
+    _jobs.c.id != bindparam("b_id"),
+)
 
 
 def claim(job_id: str, *, worker: str) -> Claim | None:
@@ -219,35 +255,20 @@ def claim(job_id: str, *, worker: str) -> Claim | None:
     `worker` names the process that runs the pool, one name for all its children: beside a job that
     lost a worker before, this worker takes nothing else.
     """
-    suspects = aliased(Job)
-    beside_a_suspect = exists().where(
-        suspects.state == literal_column("'RUNNING'"),
-        suspects.worker == worker,
-        suspects.losses > 0,
-        suspects.lease_until >= database_now(),
-    )
-    paused = exists().where(Lane.name == Job.lane, Lane.paused)
     with writing() as session:
-        row = session.execute(
-            update(Job)
-            .where(Job.id == job_id, IS_QUEUED, ~beside_a_suspect, ~paused)
-            .values(
-                state=literal_column("'RUNNING'"),
-                attempt=Job.attempt + 1,
-                lease_until=database_now() + get_settings().lease_seconds,
-                worker=worker,
-                started_at=func.coalesce(Job.started_at, utc_now()),
-                claimed_at=utc_now(),
-                rung_at=None,
-                rings=0,
-                error_code=None,
-                error_message=None,
+        row = (
+            session.connection()
+            .execute(
+                _CLAIM,
+                {
+                    "b_id": job_id,
+                    "b_worker": worker,
+                    "b_lease": get_settings().lease_seconds,
+                    "b_now": utc_now(),
+                },
             )
-            .returning(
-                Job.kind, Job.lane, Job.owner_id, Job.item_id, Job.attempt, Job.errors, Job.losses
-            )
-            .execution_options(synchronize_session=False)
-        ).one_or_none()
+            .one_or_none()
+        )
         if row is None:
             # Its message is used up. If it only has to wait, somebody rings it again.
             _wait_again(session, Job.id == job_id, wait=1.0)
@@ -263,6 +284,38 @@ def claim(job_id: str, *, worker: str) -> Claim | None:
         errors=row.errors,
         is_suspect=row.losses > 0,
     )
+
+
+_CLAIM = (
+    update(_jobs)
+    .where(
+        _jobs.c.id == bindparam("b_id"),
+        _jobs.c.state == literal_column("'QUEUED'"),
+        ~exists().where(  # beside a suspect
+            _other.c.state == literal_column("'RUNNING'"),
+            _other.c.worker == bindparam("b_worker"),
+            _other.c.losses > 0,
+            _other.c.lease_until >= database_now(),
+        ),
+        ~exists().where(Lane.name == _jobs.c.lane, Lane.paused),
+    )
+    .values(
+        state=literal_column("'RUNNING'"),
+        attempt=_jobs.c.attempt + 1,
+        lease_until=database_now() + bindparam("b_lease", type_=Float),
+        worker=bindparam("b_worker"),
+        started_at=func.coalesce(_jobs.c.started_at, bindparam("b_now", type_=UtcDateTime)),
+        claimed_at=bindparam("b_now", type_=UtcDateTime),
+        rung_at=None,
+        rings=0,
+        error_code=None,
+        error_message=None,
+    )
+    .returning(
+        *(_jobs.c[name] for name in ("kind", "lane", "owner_id", "item_id", "attempt", "errors")),
+        _jobs.c.losses,
+    )
+)
 
 
 def _wait_again(session: Session, which: ColumnElement[bool], *, wait: float) -> None:
@@ -281,26 +334,58 @@ def hold(session: Session, held: Claim, *, done: int, total: int, phase: str) ->
     In a transaction with results it is their fence: the row stays locked until the commit. Raises
     `LeaseLost`.
     """
-    asked_to_stop = session.scalar(
-        update(Job)
-        .where(*_is_still(held))
-        .values(
-            lease_until=database_now() + get_settings().lease_seconds,
-            progress_done=done,
-            progress_total=total,
-            phase=phase,
-        )
-        .returning(Job.cancel_requested)
-        .execution_options(synchronize_session=False)
+    asked_to_stop = session.connection().scalar(
+        _HOLD,
+        {
+            "b_id": held.job_id,
+            "b_attempt": held.attempt,
+            "b_lease": get_settings().lease_seconds,
+            "b_done": done,
+            "b_total": total,
+            "b_phase": phase,
+        },
     )
     if asked_to_stop is None:
         raise LeaseLost()
     return bool(asked_to_stop)
 
 
+_HELD = (
+    _jobs.c.id == bindparam("b_id"),
+    _jobs.c.attempt == bindparam("b_attempt"),
+    _jobs.c.state == literal_column("'RUNNING'"),
+)
+_HOLD = (
+    update(_jobs)
+    .where(*_HELD)
+    .values(
+        lease_until=database_now() + bindparam("b_lease", type_=Float),
+        progress_done=bindparam("b_done"),
+        progress_total=bindparam("b_total"),
+        phase=bindparam("b_phase"),
+    )
+    .returning(_jobs.c.cancel_requested)
+)
+_FINISH = (
+    update(_jobs)
+    .where(*_HELD)
+    .values(
+        state=literal_column("'DONE'"),
+        lease_until=None,
+        progress_done=_jobs.c.progress_total,
+        phase="",
+        finished_at=bindparam("b_now"),
+    )
+)
+
+
 def finish(session: Session, held: Claim) -> None:
     """DONE, in the transaction of the last result; raises `LeaseLost`."""
-    _end(session, held, state=JobState.DONE, progress_done=Job.progress_total, phase="")
+    result = session.connection().execute(
+        _FINISH, {"b_id": held.job_id, "b_attempt": held.attempt, "b_now": utc_now()}
+    )
+    if result.rowcount != 1:
+        raise LeaseLost()
 
 
 def fail(session: Session, held: Claim, *, code: str, sentence: str) -> None:

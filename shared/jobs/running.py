@@ -205,8 +205,12 @@ class RunningJob:
             return bool(session.scalar(select(exists().where(IS_QUEUED, which, due))))
 
     def _wait_until_alone(self) -> None:
-        """Wait until this worker runs nothing else: a suspect takes nobody with it."""
-        others = exists().where(
+        """Wait until this worker runs nothing else: a suspect takes nobody with it.
+
+        Of two suspects that were claimed at the same moment one makes room, else each would wait
+        for the other.
+        """
+        others = select(Job.id, Job.losses).where(
             IS_RUNNING,
             Job.worker == self._held.worker,
             Job.id != self.job_id,
@@ -214,8 +218,11 @@ class RunningJob:
         )
         while True:
             with reading() as session:
-                if not session.scalar(select(others)):
-                    return
+                beside = session.execute(others).all()
+            if not beside:
+                return
+            if any(other.losses > 0 and other.id < self.job_id for other in beside):
+                raise HandedBack("Another job that lost a worker goes first.")
             self.progress(0, 0, "")
             time.sleep(0.3)
 
