@@ -85,7 +85,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="Exit status: 0 all bounds kept, 1 a 'must' missed, 2 something not measured.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer samples: about 90 s instead of 6 minutes"
+        "--quick", action="store_true", help="fewer samples: about 4 minutes instead of 12"
     )
     parser.add_argument(
         "--only",
@@ -112,7 +112,7 @@ def _areas(text: str) -> list[str]:
 def _writable(text: str) -> Path:
     path = Path(text)
     try:
-        path.open("a").close()  # better said now than after six minutes
+        path.open("a").close()  # better said now than at the end
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path} cannot be written: {error.strerror}") from error
     return path

@@ -5,9 +5,13 @@ Producers (the UI, the terminal, the recovery) hold no task code: a job's kind i
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import socket
 import ssl
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,6 +26,10 @@ log = get_logger(__name__)
 
 #: The queues of Celery: the lanes of jobs, then one for each kind of housekeeping.
 QUEUES = ("ai", "ai.bulk", "speech", "analytics", "warmup", "cleanup")
+
+
+_HOST = socket.gethostname()
+_NOTHING_FOLLOWS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -64,16 +72,78 @@ def _producer(pid: int) -> Celery:
     return app
 
 
-def ring(kind: str, queue: str, job_id: str, *, soft_limit: float, hard_limit: float) -> bool:
-    """Send the message that makes a worker look at this job; False when Redis is away.
+def ring(
+    lane: str, jobs: Sequence[tuple[str, str]], *, limits: Callable[[str], tuple[float, float]]
+) -> bool:
+    """Send the messages that make workers look at these jobs `(id, kind)`, in this order.
 
-    The limits are seconds of work: after the first it is interrupted, after the second its process
-    is killed. Returns within a few Redis time-outs.
+    `limits` gives a kind's seconds of work: after the first it is interrupted, after the second its
+    process is killed. False when Redis is away; then it has taken none of them. Returns within a
+    few Redis time-outs.
     """
-    return _send(
-        kind, args=[job_id], queue=queue, task_id=job_id,
-        soft_time_limit=soft_limit, time_limit=hard_limit,
-    )  # fmt: skip
+    if breaker.is_open:
+        return False
+    messages = [_message(kind, lane, job_id, *limits(kind)) for job_id, kind in jobs]
+    try:
+        client().lpush(lane, *messages)
+    except REDIS_ERRORS as error:
+        breaker.failed()
+        log.warning(
+            "Redis could not take a message; the ledger keeps it",
+            action="queue.send_failed",
+            queue=lane,
+            count=len(jobs),
+            error=type(error).__name__,
+        )
+        return False
+    breaker.succeeded()
+    return True
+
+
+def _message(kind: str, lane: str, job_id: str, soft_limit: float, hard_limit: float) -> str:
+    """What Celery would put into Redis for this task, without the 1.5 ms that it takes for it.
+
+    Celery's message protocol 2 (docs.celeryq.dev, "Message Protocol") in kombu's envelope for
+    Redis; a test holds it against what `send_task` writes.
+    """
+    body = json.dumps([[job_id], {}, _NOTHING_FOLLOWS])
+    return json.dumps(
+        {
+            "body": base64.b64encode(body.encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "py",
+                "task": kind,
+                "id": job_id,
+                "shadow": None,
+                "eta": None,
+                "expires": None,
+                "group": None,
+                "group_index": None,
+                "retries": 0,
+                "timelimit": [hard_limit, soft_limit],
+                "root_id": job_id,
+                "parent_id": None,
+                "argsrepr": repr([job_id]),
+                "kwargsrepr": "{}",
+                "origin": f"{os.getpid()}@{_HOST}",
+                "ignore_result": False,
+                "replaced_task_nesting": 0,
+                "stamped_headers": None,
+                "stamps": {},
+            },
+            "properties": {
+                "correlation_id": job_id,
+                "reply_to": "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": lane},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid.uuid4()),
+            },
+        }
+    )
 
 
 def send(task: str, *, queue: str, expires: float, args: Sequence[Any] = ()) -> bool:

@@ -97,7 +97,7 @@ def _rows(name: str, promise: str, folder: Path, *, quick: bool) -> Iterator[Row
     yield _progress_row(name, promise, samples=30 if quick else 100)
     yield from _long_lane_rows(name, promise, samples=3 if quick else 5)
     yield _throughput_row(
-        name, promise, folder, jobs=200 if quick else 500, rounds=3 if quick else 5
+        name, promise, folder, jobs=100 if quick else 400, rounds=3 if quick else 5
     )
     yield from _scaling_rows(name, promise, folder, rounds=1 if quick else 3)
 
@@ -144,11 +144,13 @@ def _submit_row(name: str, promise: str, *, samples: int) -> Row:
 
 
 def _progress_row(name: str, promise: str, *, samples: int) -> Row:
-    from bench.ledger_tasks import NO_OP, app
+    from bench.ledger_tasks import NO_OP, bare_no_op
 
     ids = _insert(RUNNING, kind=NO_OP, state=JobState.RUNNING)
     for job_id in ids:
-        app.backend.store_result(job_id, progress.meta(3, 10, "keywords"), progress.PROGRESS_STATE)
+        bare_no_op.backend.store_result(
+            job_id, progress.meta(3, 10, "keywords"), progress.PROGRESS_STATE
+        )
     keys = [_RESULT.format(job_id) for job_id in ids]
     ours, bare = [], []
     for _ in range(samples):
@@ -292,9 +294,8 @@ def _send_aside(count: int) -> list[str]:
     from bench.ledger_tasks import BARE
 
     ids = [new_id() for _ in range(count)]
-    for task_id in ids:
-        if not queue.ring(BARE, HELD, task_id, soft_limit=60, hard_limit=90):
-            raise NotMeasured("Redis did not take a message.")
+    if not queue.ring(HELD, [(task_id, BARE) for task_id in ids], limits=lambda _: (60.0, 90.0)):
+        raise NotMeasured("Redis did not take the messages.")
     return ids
 
 

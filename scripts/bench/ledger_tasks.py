@@ -1,5 +1,8 @@
 """Tasks that do nothing, or wait, for a worker that also loads this module (`--include`)."""
 
+# Celery's decorators are untyped.
+# mypy: disallow-untyped-decorators=False
+
 from __future__ import annotations
 
 import time

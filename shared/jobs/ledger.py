@@ -129,6 +129,7 @@ def submit(
     queue = kind_of(kind).queue
     lane = lane_of(queue, bulk=bulk)
     job_id = new_id()
+    session.flush()  # the item's row, which the job's refers to
     connection = session.connection()
     made = connection.execute(
         _INSERT[connection.dialect.name],

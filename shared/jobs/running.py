@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from shared.config import get_settings
 from shared.database.clock import database_now
 from shared.database.engine import reading, writing
-from shared.database.models import Job
+from shared.database.models import Job, JobState
 from shared.errors import BharatVerseError, Unavailable
 from shared.jobs import dispatch, lease, ledger, shutdown
 from shared.jobs.kinds import kind_of
@@ -235,7 +235,8 @@ class RunningJob:
 
     def _waits_again(self) -> None:
         """Take the progress back, so that pages ask the ledger."""
-        self._publish("RETRY")
+        # A state that Celery does not know: from RETRY it would read an exception, and fail.
+        self._publish(JobState.QUEUED.value)
 
     def _let_go(self) -> None:
         lease.let_go(self)

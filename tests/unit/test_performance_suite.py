@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from sqlalchemy import text
 
 from shared.config import ROOT, Settings
+from shared.database.engine import reading
 from shared.errors import Unavailable
 
 sys.path.insert(0, str(ROOT / "scripts"))  # as for a script that is started there
@@ -19,6 +22,8 @@ sys.path.insert(0, str(ROOT / "scripts"))  # as for a script that is started the
 import performance_test as suite
 from bench.archive import free_ports, own_settings
 from bench.rows import Figure, NotMeasured, Row, median, p95, single, table
+from bench.servers import _running
+from bench.statements import watched
 
 NO_ARCHIVE: Any = None  # for areas that need none
 
@@ -43,7 +48,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_area_is_measured_unless_some_are_named() -> None:
-    assert suite.parse([]).only == ["start", "memory", "jobs", "pages"]
+    assert suite.parse([]).only == ["start", "memory", "jobs", "pages", "ledger"]
     assert suite.parse(["--only", "pages, start"]).only == ["start", "pages"]
     assert suite.parse(["--quick"]).quick
 
@@ -56,7 +61,7 @@ def test_an_unknown_area_is_refused_with_the_names_of_the_known_ones(
         suite.parse(["--only", wrong])
 
     assert refused.value.code == 2
-    assert "the areas are start, memory, jobs, pages" in capsys.readouterr().err
+    assert "the areas are start, memory, jobs, pages, ledger" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
@@ -116,6 +121,25 @@ def test_without_a_reference_the_bounds_are_of_the_value() -> None:
     assert (start(9).ok, start(9).verdict) == (True, "aim missed")
     assert (start(16).ok, start(16).verdict) == (False, "MISSED")
     assert start(16).ratio is None
+
+
+def test_where_more_is_better_the_bounds_are_lower_ones() -> None:
+    def speed(jobs: float) -> Row:
+        return Row(
+            name="jobs",
+            unit="jobs/s",
+            value=single(jobs),
+            reference=single(100),
+            aim=0.6,
+            must=0.35,
+            more_is_better=True,
+        )
+
+    assert (speed(60).ok, speed(60).verdict) == (True, "ok")
+    assert (speed(59).ok, speed(59).verdict) == (True, "aim missed")
+    assert (speed(34).ok, speed(34).verdict) == (False, "MISSED")
+    assert set(speed(60).as_json()) == set(Row(name="other").as_json())
+    assert ">= 0.6 x  >= 0.35 x  ok" in table([speed(60)])
 
 
 def test_a_row_without_bounds_is_in_order_and_says_nothing() -> None:
@@ -191,6 +215,51 @@ def test_what_was_measured_before_something_failed_is_kept(areas: dict[str, Any]
     ]  # fmt: skip
     assert rows[1].verdict == "not measured: the other half is away."
     assert rows[2].verdict == "not measured: The database does not answer."
+
+
+def test_the_databases_time_counts_the_rows_that_are_fetched(
+    configure: Callable[..., Settings],
+) -> None:
+    configure()
+    numbers = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
+        "SELECT i FROM n"
+    )
+
+    with watched() as statements, reading() as session:
+        statements.forget()
+        assert (statements.seconds, statements.count) == (0.0, 0)
+
+        result = session.execute(text(numbers))
+        asked = statements.seconds
+        assert len(result.all()) == 200_000
+
+        assert statements.seconds > 2 * asked > 0
+        assert statements.count == 1
+
+
+def test_a_server_of_the_suite_ends_with_whoever_is_interrupted(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        _running(command, log=tmp_path / "a.log", ready=lambda: True),
+    ):
+        mine = psutil.Process().children()
+        raise KeyboardInterrupt
+
+    assert mine
+    assert not any(process.is_running() for process in mine)
+
+
+def test_a_server_that_does_not_start_is_a_figure_not_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('there is no such port')"]
+
+    with (
+        pytest.raises(NotMeasured, match="a did not start: there is no such port"),
+        _running(command, log=tmp_path / "a.log", ready=lambda: False),
+    ):
+        pass
 
 
 def test_the_exit_status_tells_a_missed_bound_from_a_missing_figure() -> None:
