@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from shared import queue, redis_client
 from shared.accounts import users
@@ -116,17 +117,22 @@ def configure(tmp_path: Path) -> Iterator[Callable[..., Settings]]:
         yield set_environment
 
 
+def _maintain(url: str, *statements: str) -> None:
+    maintenance = create_engine(
+        url.replace("postgresql:", "postgresql+psycopg2:", 1), isolation_level="AUTOCOMMIT"
+    )
+    with maintenance.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    maintenance.dispose()
+
+
 def _empty_database(kind: str, request: pytest.FixtureRequest) -> str:
     if kind == "sqlite":
         return ""
     url: str = request.getfixturevalue("postgres_url")
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    maintenance = create_engine(
-        url.replace("postgresql:", "postgresql+psycopg2:", 1), isolation_level="AUTOCOMMIT"
-    )
-    with maintenance.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    maintenance.dispose()
+    _maintain(url, f"CREATE DATABASE {name}")
     return url.replace("/postgres?", f"/{name}?", 1)
 
 
@@ -144,17 +150,66 @@ def _make_archive(settings: Settings) -> Archive:
         ("asha", Role.CONTRIBUTOR), ("ravi", Role.CONTRIBUTOR), ("mira", Role.READER)
     ]:  # fmt: skip
         users.add_user(admin, name=name, role=role)
-    return Archive(settings, admin, *map(users.actor_named, ("asha", "ravi", "mira")))
+    return _archive_of(settings)
+
+
+def _archive_of(settings: Settings) -> Archive:
+    return Archive(settings, *map(users.actor_named, ("admin", "asha", "ravi", "mira")))
+
+
+@dataclass(frozen=True)
+class _Template:
+    """An archive that is copied: making one anew takes most of a second."""
+
+    home: Path
+    database: str  # PostgreSQL's name of it
+
+    def copy_to(self, settings: Settings, request: pytest.FixtureRequest) -> None:
+        shutil.copytree(self.home, settings.bharatverse_home, dirs_exist_ok=True)
+        if self.database:
+            copy = make_url(settings.database_url).database
+            _maintain(
+                request.getfixturevalue("postgres_url"),
+                f"DROP DATABASE {copy}",
+                f"CREATE DATABASE {copy} TEMPLATE {self.database}",
+            )
+
+
+def _make_template(kind: str, request: pytest.FixtureRequest, folder: Path) -> _Template:
+    with _configuring(folder / "home") as set_environment:
+        url = _empty_database(kind, request)
+        _make_archive(set_environment(DATABASE_URL=url))
+        database.dispose()
+    return _Template(folder / "home", make_url(url).database or "" if url else "")
+
+
+@pytest.fixture(scope="session")
+def _sqlite_template(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> _Template:
+    return _make_template("sqlite", request, tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def _postgresql_template(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> _Template:
+    return _make_template("postgresql", request, tmp_path_factory.mktemp("postgresql"))
 
 
 @pytest.fixture
 def archive(
-    configure: Callable[..., Settings], database_url: str, redis_server: RedisServer
+    configure: Callable[..., Settings],
+    database_url: str,
+    redis_server: RedisServer,
+    request: pytest.FixtureRequest,
 ) -> Archive:
     """An empty archive on each kind of database, with Redis running."""
-    return _make_archive(
-        configure(DATABASE_URL=database_url, REDIS_URL=redis_server.url, LEASE_SECONDS="2")
-    )
+    kind = "postgresql" if database_url else "sqlite"
+    template: _Template = request.getfixturevalue(f"_{kind}_template")
+    settings = configure(DATABASE_URL=database_url, REDIS_URL=redis_server.url, LEASE_SECONDS="2")
+    template.copy_to(settings, request)
+    return _archive_of(settings)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
