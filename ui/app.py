@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from shared.accounts.policy import Action, may
 from shared.errors import BharatVerseError
 from ui.components.frame import show_header, show_trouble
 from ui.session import current_actor
@@ -19,12 +20,14 @@ PAGES = [
     st.Page("views/contribute.py", title="Contribute", icon=":material/edit_note:"),
     st.Page("views/jobs.py", title="Jobs", icon=":material/checklist:"),
 ]
+OPERATIONS = st.Page("views/operations.py", title="Operations", icon=":material/monitoring:")
 ITEM = st.Page("views/item.py", title="Item", visibility="hidden")
 
-page = st.navigation([*PAGES, ITEM], position="hidden")
+page = st.navigation([*PAGES, OPERATIONS, ITEM], position="hidden")
 try:
     actor, must_change_password = current_actor()
-    show_header(PAGES, actor, must_change_password)
+    linked = [*PAGES, OPERATIONS] if may(actor, Action.OPERATE) else PAGES
+    show_header(linked, actor, must_change_password)
     if must_change_password:
         st.stop()
     st.session_state["actor"] = actor

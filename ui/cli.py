@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,31 @@ from typing import Any
 import click
 
 from shared.accounts import users
-from shared.accounts.policy import Actor
+from shared.accounts.policy import Action, Actor, require
 from shared.archive import files, items
 from shared.config import get_settings, without_password
-from shared.database.models import LIVE, Job, JobState, Role, Visibility
+from shared.database.models import LIVE, JobState, Role, Visibility, utc_now
 from shared.database.schema import migrate
 from shared.enrichment.languages import language as known_language
 from shared.errors import BharatVerseError, Unavailable
-from shared.jobs import progress
+from shared.jobs import control, progress, view
+from shared.jobs.lanes import lanes_named
 from shared.jobs.view import as_json as job_as_json
-from shared.jobs.view import list_jobs
+from shared.jobs.view import count_jobs, list_jobs
 from shared.observability import health, pings
 from shared.observability.logging import configure_logging
 from shared.redis_client import REDIS_ERRORS
+from ui.components.words import counted, duration, ordinal
 
 _PATIENCE = 20.0  # seconds without any end before --wait says where to look
 _FEW = 10  # files; the work of a larger import lets single contributions pass
+_NEWEST = 50  # jobs that the list shows to people
 _POLL = 0.3  # seconds between two looks at the jobs that --wait waits for
+
+
+def _printable(text: str) -> str:
+    """Without what stands for bytes that are no UTF-8, in a file's name or in an argument."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class _Group(click.Group):
@@ -45,7 +54,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except BharatVerseError as error:
-            click.echo(f"Error: {error.sentence}", err=True)
+            click.echo(f"Error: {_printable(error.sentence)}", err=True)
             ctx.exit(1)
 
 
@@ -138,7 +147,7 @@ def import_command(
 
 
 def _show_name(path: Path | None) -> str:
-    return path.name.encode("utf-8", "replace").decode() if path else ""
+    return _printable(path.name) if path else ""
 
 
 def _import_one(
@@ -239,8 +248,7 @@ def _show_import(
 @click.pass_context
 def item_command(ctx: click.Context, item_id: str, as_json: bool) -> None:
     """Show an item and what AI found out about it."""
-    view = items.get_item(_actor(ctx), item_id)
-    document = items.as_json(view)
+    document = items.as_json(items.get_item(_actor(ctx), item_id))
     if as_json:
         _print_json(document)
         return
@@ -268,19 +276,209 @@ def _in_words(found: dict[str, Any]) -> str:
     return str(value)
 
 
-@main.command("jobs")
+_FILTERS = ("states", "kinds", "queue", "owner", "since")
+_STATES = click.Choice([member.value for member in JobState], case_sensitive=False)
+_AGO = re.compile(r"(\d{1,6})([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class _Moment(click.ParamType):  # type: ignore[type-arg]
+    """A moment in the past: 30m, 2h and 1d ago, or an ISO date, which is UTC without a zone."""
+
+    name = "since"
+
+    def convert(self, value: Any, _param: Any, _ctx: Any) -> datetime:
+        ago = _AGO.fullmatch(str(value).strip())
+        try:
+            if ago:
+                return utc_now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            moment = datetime.fromisoformat(str(value).strip())
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            raise click.BadParameter(
+                f"{value!a} is no moment; write 30m, 2h or 1d, or a date such as 2026-01-31."
+            ) from None
+
+
+@main.group("jobs", invoke_without_command=True)
+@click.option("--state", "states", type=_STATES, multiple=True, help="Only these states.")
+@click.option("--kind", "kinds", metavar="KIND", multiple=True, help="Only these kinds.")
+@click.option("--queue", metavar="QUEUE", help="Only this queue, or one lane of it.")
+@click.option("--owner", metavar="NAME", help="Only this account's.")
+@click.option("--since", type=_Moment(), help="Submitted since: 30m, 2h, 1d, or an ISO date.")
 @_json_option
 @click.pass_context
-def jobs_command(ctx: click.Context, as_json: bool) -> None:
-    """List jobs, newest first."""
-    jobs = list_jobs(_actor(ctx), limit=None if as_json else 50)
+def jobs_group(ctx: click.Context, /, as_json: bool, **filters: Any) -> None:
+    """List jobs, newest first, or act on them."""
+    given = [name for name in _FILTERS if filters[name]]
+    if ctx.invoked_subcommand is not None:
+        if given or as_json:
+            raise click.UsageError(
+                f"Options of the list cannot stand before '{ctx.invoked_subcommand}'; "
+                "write its own options behind it."
+            )
+        return
+    actor = _actor(ctx)
+    filters["states"] = [JobState(state.upper()) for state in filters["states"]]
+    filters["kinds"] = [_printable(kind) for kind in filters["kinds"]]
+    for kind in filters["kinds"]:
+        lanes_named(kind.partition(".")[0])  # a kind begins with its queue's name
+    jobs = list_jobs(actor, **filters, limit=None if as_json else _NEWEST)
     if as_json:
         _print_json({"jobs": [job_as_json(job) for job in jobs]})
         return
     if not jobs:
-        click.echo("There are no jobs.")
+        click.echo("There are no such jobs." if given else "There are no jobs.")
     for job in jobs:
         _show_job(job_as_json(job))
+    more = sum(count_jobs(actor, **filters).values()) - len(jobs) if len(jobs) == _NEWEST else 0
+    if more > 0:
+        # Not on stdout, which has a job a line.
+        click.echo(f"{more:,} older ones are not shown; `--json` prints all.", err=True)
+
+
+@jobs_group.command("show")
+@click.argument("job_id", metavar="ID")
+@_json_option
+@click.pass_context
+def jobs_show(ctx: click.Context, job_id: str, as_json: bool) -> None:
+    """Show a job with all its attempts; 8 characters of its id are enough."""
+    actor = _actor(ctx)
+    found = view.details(actor, view.find_id(actor, job_id))
+    document = view.details_as_json(found)
+    if as_json:
+        _print_json(document)
+        return
+    _show_job(document)
+    now = found.progress
+    facts = [f"in {document['lane']}", f"since {_when(found.job.created_at)}"]
+    if now.is_stopping:
+        facts.append("asked to stop")
+    if now.is_paused:
+        facts.append("its queue is paused")
+    if now.position is not None:
+        facts.append(f"{ordinal(now.position)} in the queue")
+    if now.seconds_left is not None:
+        facts.append(f"about {duration(now.seconds_left)} left")
+    click.echo(", ".join(facts))
+    for each in found.attempts:
+        took = "" if each.seconds is None else f"{each.seconds:.1f} s"
+        click.echo(
+            f"{each.number:>3}  {each.outcome:<16} {_when(each.started_at):<20} {took:>9}  "
+            f"{each.worker or ''}"
+        )
+        if each.message:
+            click.echo(f"{'':>5}{each.message}")
+    if not found.attempts:
+        click.echo("No worker has taken it yet.")
+
+
+def _when(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _for_each(
+    ctx: click.Context, job_ids: Sequence[str], act: Callable[[Actor, str], control.Done]
+) -> None:
+    """Act on each of these jobs; one that cannot be acted on does not stop the others."""
+    actor = _actor(ctx)
+    failed = False
+    for wanted in job_ids:
+        try:
+            done = act(actor, view.find_id(actor, wanted))
+        except Unavailable:
+            raise  # nor can the others be
+        except BharatVerseError as error:
+            failed = True
+            click.echo(_printable(f"{wanted}: {error.sentence}"), err=True)
+        else:
+            click.echo(f"{done.job_id}  {done.sentence}")
+    if failed:
+        ctx.exit(1)
+
+
+_ids_argument = click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+
+
+@jobs_group.command("retry")
+@_ids_argument
+@click.pass_context
+def jobs_retry(ctx: click.Context, job_ids: tuple[str, ...]) -> None:
+    """Have jobs that failed or were cancelled done again."""
+    _for_each(ctx, job_ids, control.retry)
+
+
+@jobs_group.command("cancel")
+@_ids_argument
+@click.pass_context
+def jobs_cancel(ctx: click.Context, job_ids: tuple[str, ...]) -> None:
+    """Stop jobs: at once while they wait, after the step they are in while they run."""
+    _for_each(ctx, job_ids, control.cancel)
+
+
+@jobs_group.command("release")
+@click.argument("job_ids", metavar="[ID...]", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All jobs that were set aside.")
+@click.pass_context
+def jobs_release(ctx: click.Context, job_ids: tuple[str, ...], everything: bool) -> None:
+    """Have jobs that were set aside, because workers died with them, done again."""
+    if bool(job_ids) == everything:
+        raise click.UsageError("Give the ids of the jobs to release, or --all.")
+    if everything:
+        actor = _actor(ctx)
+        require(actor, Action.OPERATE)
+        aside = list_jobs(actor, states=[JobState.QUARANTINED])
+        if not aside:
+            click.echo("No job is set aside.")
+        job_ids = tuple(job.id for job in aside)
+    _for_each(ctx, job_ids, control.release)
+
+
+@jobs_group.command("pause")
+@click.argument("queue")
+@click.pass_context
+def jobs_pause(ctx: click.Context, queue: str) -> None:
+    """Hand out no more jobs of a queue or lane; what runs goes on."""
+    paused = control.pause(_actor(ctx), queue)
+    click.echo(f"Paused: {', '.join(paused)}. What runs goes on.")
+
+
+@jobs_group.command("resume")
+@click.argument("queue")
+@click.pass_context
+def jobs_resume(ctx: click.Context, queue: str) -> None:
+    """Hand out the jobs of a paused queue or lane again."""
+    click.echo(f"Resumed: {', '.join(control.resume(_actor(ctx), queue))}.")
+
+
+@jobs_group.command("missing")
+@click.option("--submit", is_flag=True, help="Make the jobs that bring the results.")
+@_json_option
+@click.pass_context
+def jobs_missing(ctx: click.Context, submit: bool, as_json: bool) -> None:
+    """List items that lack a result that they should have, whatever the queues say."""
+    actor = _actor(ctx)
+    lacking = view.missing(actor)
+    submission = control.submit_missing(actor) if submit else None
+    if as_json:
+        _print_json(
+            {"items": [view.missing_as_json(item) for item in lacking]}
+            | ({} if submission is None else {"submitted": list(submission.job_ids)})
+        )
+        return
+    for item in lacking if submission is None else ():
+        job = "no job" if item.job_state is None else f"{item.job_state.value} {item.job_id}"
+        click.echo(f"{item.item_id}  {item.owner_name:<12} {job:<48} {', '.join(item.steps)}")
+    click.echo(
+        f"{counted(len(lacking), 'item lacks a result', 'items lack a result')}."
+        + ("" if submit or not lacking else " `bharatverse jobs missing --submit` brings them.")
+    )
+    if submission is not None:
+        click.echo(
+            f"{counted(len(submission.job_ids), 'job', 'jobs')} submitted, "
+            f"{submission.live:,} waiting or running anyway, "
+            f"{submission.quarantined:,} set aside (`bharatverse jobs release`)."
+        )
 
 
 def _show_job(job: dict[str, Any]) -> None:
@@ -321,10 +519,10 @@ def status_command(ctx: click.Context, as_json: bool) -> None:
 
 def _count_jobs(ctx: click.Context) -> dict[str, int]:
     try:
-        jobs: Sequence[Job] = list_jobs(_actor(ctx))
+        counts = count_jobs(_actor(ctx))
     except BharatVerseError:
         return {}  # the checks below say what is wrong with the database
-    return dict(Counter(job.state.value for job in jobs))
+    return {state.value: count for state, count in counts.items()}
 
 
 @main.command("doctor")

@@ -89,11 +89,10 @@ def from_redis(job_ids: Sequence[str]) -> dict[str, Progress]:
     breaker.succeeded()
     expired = time.time() - get_settings().lease_seconds
     found = {}
-    for job_id, value in zip(job_ids, values, strict=True):
-        if value is None:
+    for job_id, record in zip(job_ids, _decoded(values), strict=True):
+        if record is None:
             continue
         try:
-            record = json.loads(value)
             if record["status"] != PROGRESS_STATE:
                 continue
             told = record["result"]
@@ -108,6 +107,24 @@ def from_redis(job_ids: Sequence[str]) -> dict[str, Progress]:
         except (ValueError, KeyError, TypeError):
             continue  # not ours: the ledger knows
     return found
+
+
+def _decoded(values: Sequence[bytes | None]) -> list[Any]:
+    """These JSON documents, None for what is none; all in one go takes half the time."""
+    try:
+        records = json.loads(b"[" + b",".join(value or b"null" for value in values) + b"]")
+        if len(records) == len(values):
+            return list(records)
+    except ValueError:
+        pass  # one of them is not ours; the others are
+    return [_decoded_alone(value) for value in values]
+
+
+def _decoded_alone(value: bytes | None) -> Any:
+    try:
+        return None if value is None else json.loads(value)
+    except ValueError:
+        return None
 
 
 def forget(job_id: str) -> None:
@@ -131,7 +148,9 @@ def places(job_ids: Sequence[str]) -> Subquery:
     lanes = select(Job.lane).where(Job.id.in_(job_ids), IS_QUEUED)
     order = (Job.rung_at.is_(None), Job.turn, Job.created_at, Job.id)
     return (
-        select(Job.id, func.row_number().over(partition_by=Job.lane, order_by=order).label("position"))
+        select(
+            Job.id, func.row_number().over(partition_by=Job.lane, order_by=order).label("position")
+        )
         .where(
             IS_QUEUED,
             Job.lane.in_(lanes),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from shared.accounts import users
 from shared.accounts.sign_in import sign_in
@@ -327,6 +327,7 @@ def test_people_read_an_item_and_the_newest_jobs_and_programs_get_all_jobs(
     assert len(document.document["jobs"]) == 61
     assert len(words.out.splitlines()) == 50
     assert "QUEUED" in words.out.splitlines()[0]
+    assert "11 older ones are not shown" in words.err
     assert item.out.startswith(f"दीपावली\nlanguage not known yet, public\n\n{HINDI}\n")
     assert made.job_ids[0] in item.out
 
@@ -347,6 +348,190 @@ def test_a_private_item_and_its_jobs_are_hidden_from_others(archive: Archive) ->
     assert other_jobs.document == {"jobs": []}
     assert owner.document["visibility"] == "private"
     assert owner_jobs.document["jobs"] == owner.document["jobs"]
+
+
+# jobs: filters and acts
+
+
+def submit(archive: Archive, key: str, *, bulk: bool = False) -> str:
+    with writing() as session:
+        return ledger.submit(
+            session,
+            kind="ai.enrich_text",
+            owner_id=archive.contributor.user_id or "",
+            item_id=None,
+            key=key,
+            bulk=bulk,
+        ).job_id
+
+
+def end(job_id: str, state: JobState) -> None:
+    held = ledger.claim(job_id, worker="worker-ai@host:1")
+    assert held is not None
+    with writing() as session:
+        ledger.fail(session, held, code="broken", sentence="It broke.")
+        session.execute(update(Job).where(Job.id == job_id).values(state=state))
+
+
+@on_sqlite
+def test_jobs_are_filtered_in_the_terminal(archive: Archive) -> None:
+    waiting, bulk, failed = (
+        submit(archive, "a"),
+        submit(archive, "b", bulk=True),
+        submit(archive, "c"),
+    )
+    end(failed, JobState.FAILED)
+
+    def listed(ended: Ended) -> set[str]:
+        assert ended.status == 0, ended.all
+        return {job["id"] for job in ended.document["jobs"]}
+
+    by_state, by_queue, by_owner, both, recent, later, nobody = run_all(
+        ["jobs", "--state", "failed", "--state", "DONE", "--json"],
+        ["jobs", "--queue", "ai.bulk", "--json"],
+        ["jobs", "--owner", "ASHA", "--kind", "ai.enrich_text", "--since", "2h", "--json"],
+        ["jobs", "--state", "queued", "--queue", "ai", "--json"],
+        ["jobs", "--since", "2020-01-31", "--json"],
+        ["jobs", "--since", "2999-01-31T10:00+05:30", "--json"],
+        ["jobs", "--owner", "ravi"],
+    )
+
+    assert listed(by_state) == {failed}
+    assert listed(by_queue) == {bulk}
+    assert listed(by_owner) == listed(recent) == {waiting, bulk, failed}
+    assert listed(both) == {waiting, bulk}
+    assert listed(later) == set()
+    assert nobody.out == "There are no such jobs.\n"
+
+
+@on_sqlite
+def test_wrong_input_about_jobs_is_told_with_what_would_be_right(archive: Archive) -> None:
+    usage = [
+        (["jobs", "--state", "lost"], "'queued'"),
+        (["jobs", "--since", "yesterday"], "30m, 2h or 1d"),
+        (["jobs", "--since", "9" * 6 + "d"], "30m, 2h or 1d"),
+        (["jobs", "--json", "show", "x"], "cannot stand before 'show'"),
+        (["jobs", "release"], "--all"),
+        (["jobs", "release", "--all", "x"], "--all"),
+        (["jobs", "cancel"], "ID..."),
+        (["jobs", "frob"], "frob"),
+    ]
+    wrong = [
+        (["jobs", "--queue", "nope"], "the queues are ai, speech"),
+        (["jobs", "--kind", "nope.x"], "the queues are ai, speech"),
+        (["jobs", "--owner", "nobody"], "no account named 'nobody'"),
+        (["--as", "asha", "jobs", "--owner", "ravi"], "its own jobs only"),
+        (["jobs", "show", "abc"], "8 characters"),
+        (["jobs", "show", "\udcff" * 9], "no such job"),
+        (["jobs", "pause", "nope"], "their lanes are ai, ai.bulk, speech"),
+        (["--as", "asha", "jobs", "pause", "ai"], "ask an admin"),
+        (["--as", "asha", "jobs", "missing"], "ask an admin"),
+        (["--as", "asha", "jobs", "release", "--all"], "ask an admin"),
+    ]
+
+    ended = run_all(*(arguments for arguments, _ in usage + wrong))
+
+    for place, ((arguments, words), each) in enumerate(zip(usage + wrong, ended, strict=True)):
+        assert each.out == "", arguments
+        assert words in each.err, arguments
+        assert each.status == (2 if place < len(usage) else 1), arguments
+
+
+@on_sqlite
+def test_jobs_are_cancelled_and_retried_by_the_beginnings_of_their_ids(archive: Archive) -> None:
+    waiting, failed, aside = (submit(archive, key) for key in "abc")
+    end(failed, JobState.FAILED)
+    end(aside, JobState.QUARANTINED)
+
+    stranger = run("--as", "ravi", "jobs", "cancel", waiting)
+    cancelled = run("--as", "asha", "jobs", "cancel", waiting[:8], "12345678", failed[:12])
+    retried = run("jobs", "retry", waiting[:8], failed, aside)
+    released = run("jobs", "release", "--all")
+    again = run("jobs", "release", "--all")
+
+    assert (stranger.status, stranger.out) == (1, "")
+    assert "no such job, or you may not see it" in stranger.err
+    assert cancelled.status == 1
+    assert cancelled.out == f"{waiting}  Cancelled.\n"
+    assert "12345678: There is no such job" in cancelled.err
+    assert f"{failed[:12]}: This job has failed already." in cancelled.err
+    assert retried.status == 1
+    assert retried.out.split()[0] == waiting
+    assert failed in retried.out
+    assert f"bharatverse jobs release {aside[:8]}" in retried.err
+    assert (released.status, released.err) == (0, "")
+    assert aside in released.out
+    assert again.out == "No job is set aside.\n"
+    with reading() as session:
+        states = set(session.scalars(select(Job.state)))
+    assert states == {JobState.QUEUED}
+
+
+@on_sqlite
+def test_a_job_is_shown_with_its_whole_history(archive: Archive) -> None:
+    first, job_id = submit(archive, "a"), submit(archive, "b")
+    end(job_id, JobState.FAILED)
+    retried = run("jobs", "retry", job_id)
+    assert retried.status == 0
+
+    words, document, other, before = run_all(
+        ["jobs", "show", job_id[:8]],
+        ["--as", "asha", "jobs", "show", job_id, "--json"],
+        ["--as", "ravi", "jobs", "show", job_id],
+        ["jobs", "show", first],
+    )
+
+    assert words.status == 0
+    assert words.out.startswith(f"{job_id}  QUEUED")
+    assert "2nd in the queue" in words.out
+    assert "worker-ai@host:1" in words.out
+    assert "It broke." in words.out
+    assert "No worker has taken it yet." in before.out
+    assert (other.status, other.out) == (1, "")
+    shown = document.document
+    assert (shown["id"], shown["state"], shown["lane"]) == (job_id, "QUEUED", "ai")
+    assert (shown["position"], shown["seconds_left"]) == (2, None)
+    (attempt,) = shown["attempts"]
+    assert set(attempt) == {
+        "number", "worker", "outcome", "message", "started_at", "ended_at",
+    }  # fmt: skip
+    assert (attempt["number"], attempt["outcome"]) == (1, "broken")
+    assert attempt["started_at"] <= attempt["ended_at"]
+
+
+@on_sqlite
+def test_queues_are_paused_and_resumed_in_the_terminal(archive: Archive) -> None:
+    paused = run("jobs", "pause", "ai")
+    assert (paused.status, paused.err) == (0, "")
+    assert "Paused: ai, ai.bulk." in paused.out
+    job_id = submit(archive, "a")
+    assert ledger.claim(job_id, worker="w") is None
+    assert "its queue is paused" in run("jobs", "show", job_id).out
+
+    resumed = run("jobs", "resume", "ai")
+
+    assert resumed.out == "Resumed: ai, ai.bulk.\n"
+    assert ledger.claim(job_id, worker="w") is not None
+
+
+@on_sqlite
+def test_items_without_their_results_are_listed_and_submitted(archive: Archive) -> None:
+    made = archive.contribute()
+    end(made.job_ids[0], JobState.FAILED)
+
+    words, document = run_all(["jobs", "missing"], ["jobs", "missing", "--json"])
+    submitted = run("jobs", "missing", "--submit")
+    again = run("jobs", "missing", "--submit", "--json")
+
+    assert made.item_id in words.out
+    assert "1 item lacks a result." in words.out
+    (item,) = document.document["items"]
+    assert (item["id"], item["owner"]) == (made.item_id, "asha")
+    assert item["job"] == {"id": made.job_ids[0], "state": "FAILED"}
+    assert "language" in item["missing"]
+    assert "1 job submitted" in submitted.out
+    assert again.document["submitted"] == []
+    assert again.document["items"][0]["job"]["state"] == "QUEUED"
 
 
 # migrate and users

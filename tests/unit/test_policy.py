@@ -13,6 +13,7 @@ from shared.accounts.policy import (
     NotAllowed,
     SignInNeeded,
     may,
+    may_control,
     may_read,
     require,
 )
@@ -32,6 +33,7 @@ READS = {
 ACTS = {
     Action.CONTRIBUTE: {Role.CONTRIBUTOR, Role.REVIEWER, Role.ADMIN},
     Action.SEE_ALL_JOBS: {Role.ADMIN},
+    Action.OPERATE: {Role.ADMIN},
     Action.MANAGE_USERS: {Role.ADMIN},
 }
 
@@ -69,6 +71,13 @@ def test_a_refusal_says_what_to_do(action: Action) -> None:
         require(VISITOR, action)
 
     require(actor("other", Role.ADMIN), action)
+
+
+@pytest.mark.parametrize(("relation", "role"), list(itertools.product(READS, Role)))
+def test_a_job_is_controlled_by_its_owner_and_by_admins(relation: str, role: Role) -> None:
+    allowed = relation == "owner" or (relation != "visitor" and role is Role.ADMIN)
+
+    assert may_control(actor(relation, role), owner_id=OWNER) is allowed
 
 
 def test_a_visitor_has_no_account_and_no_power() -> None:

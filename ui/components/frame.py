@@ -22,6 +22,9 @@ _STYLE = """
 .st-key-header [data-testid="stPageLink"] a p { text-decoration: none; }
 /* Room above and below the line: Nastaliq needs it, and clipped it reads as other letters. */
 [data-testid="stPageLink"] a * { overflow: visible !important; line-height: 1.9; }
+/* A long title takes a second line on a phone. */
+[data-testid="stPageLink"] a p { white-space: normal; overflow-wrap: anywhere; }
+.st-key-header [data-testid="stPageLink"] a p { white-space: nowrap; }
 :lang(ur) { line-height: 2.4 !important; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
 .bv-title { overflow-wrap: anywhere; line-height: 1.4; padding: .5rem 0 0; }

@@ -14,7 +14,8 @@ from shared.database.models import Enrichment, JobState, Visibility
 from shared.enrichment.finding import Status, Step
 from shared.jobs.progress import Progress
 from ui.components.item_card import body, language_name
-from ui.components.job_progress import show_progress, watch
+from ui.components.job_controls import show_answers
+from ui.components.job_progress import show_job, watch
 from ui.components.plain import escape_markdown, lang, show_heading, show_prose
 
 _WHO = {
@@ -41,7 +42,8 @@ def show(actor: Actor) -> None:
         return
     st.set_page_config(page_title=f"{view.item.title} · BharatVerse")
     show_title(view)
-    show_work(view)  # above the text, which may be long
+    show_answers()
+    show_work(actor, view)  # above the text, which may be long
     show_prose(body(view.item), language=view.item.language)
     show_findings(view)
 
@@ -58,14 +60,15 @@ def show_title(view: ItemView) -> None:
     st.caption(" · ".join(facts))
 
 
-def show_work(view: ItemView) -> None:
+def show_work(actor: Actor, view: ItemView) -> None:
     """The progress of the item's newest job, until it has ended well."""
     if not view.jobs or view.jobs[-1].state is JobState.DONE:
         return
     newest = view.jobs[-1]
 
     def draw(seen: Mapping[str, Progress]) -> None:
-        show_progress(seen[newest.id])
+        if newest.id in seen:
+            show_job(actor, seen[newest.id], owner_id=newest.owner_id)
 
     watch([newest], draw)
 

@@ -11,8 +11,9 @@ from shared.archive import items
 from shared.jobs.progress import Progress
 from shared.jobs.view import list_jobs
 from ui.components.frame import show_sign_up_hint
-from ui.components.job_progress import show_progress, watch
-from ui.components.plain import escape_markdown
+from ui.components.job_card import show_job_heading
+from ui.components.job_controls import show_answers
+from ui.components.job_progress import show_job, watch
 
 _SHOWN = 50
 
@@ -23,6 +24,7 @@ def show(actor: Actor) -> None:
         st.info("Jobs belong to the person who contributed.")
         show_sign_up_hint()
         return
+    show_answers()
     everyone = may(actor, Action.SEE_ALL_JOBS)
     st.caption("The newest jobs of everyone." if everyone else "Your newest jobs.")
     show_jobs(actor)
@@ -37,21 +39,10 @@ def show_jobs(actor: Actor) -> None:
 
     def draw(seen: Mapping[str, Progress]) -> None:
         for job in jobs:
-            with st.container(border=True):
-                title = titles.get(job.item_id or "")
-                if title is None:
-                    st.markdown("**A private item**")
-                else:
-                    st.page_link(
-                        "views/item.py",
-                        label=f"**{escape_markdown(title)}**",
-                        query_params={"id": job.item_id or ""},
-                    )
-                st.caption(
-                    f"{job.kind} · {escape_markdown(job.owner.name)} · "
-                    f"{job.created_at:%d %b %Y %H:%M} UTC · attempt {job.attempt}"
-                )
-                show_progress(seen[job.id])
+            if job.id in seen:
+                with st.container(border=True):
+                    show_job_heading(job, title=titles.get(job.item_id or ""))
+                    show_job(actor, seen[job.id], owner_id=job.owner_id)
 
     watch(jobs, draw)
 
