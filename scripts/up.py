@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import json
 import os
 import shlex
@@ -28,18 +29,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
 from shared.accounts.flower_password import flower_password
 from shared.config import ROOT, InvalidSetting, Settings, get_settings, without_password
-from shared.observability import canary
+from shared.jobs import shutdown
+
+if TYPE_CHECKING:
+    from shared.observability.workers import Worker
 
 #: The embedded server's name in the logs and in processes.json.
 REDIS = "redis"
 #: Runs to its end before the others start.
 RELEASE = "release"
+#: The names of the Celery workers begin so.
+WORKER = "worker-"
 
 STOP_SECONDS = 15.0  # for a graceful stop of all processes together
 REDIS_STOP_SECONDS = 5.0  # it writes its last commands to disk
@@ -91,6 +97,7 @@ class Patience:
     healthy_after: float = 60.0  # a process that lived so long starts afresh
     deaths: int = 5  # so many deaths ...
     within: float = 120.0  # ... in this time, and it "keeps dying"
+    silent: float = 45.0  # a worker that gave no sign of life for so long is frozen
 
 
 _PATIENCE = Patience()
@@ -244,6 +251,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._rest = b""  # of a line whose end has not come yet
+        self._orphans: set[int] = set()  # groups whose leader has died
 
     @property
     def pid(self) -> int | None:
@@ -282,10 +290,10 @@ class Child:
         """Notice that it ended; called on SIGCHLD for every child."""
         if self._process is None or (status := self._process.poll()) is None:
             return
-        # What the dead process had started (a worker's pool) would go on without anybody in
-        # charge: jobs are safe, their leases run out.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        # What the dead process had started would go on without anybody in charge. The processes
+        # of a worker's pool notice it themselves, and hand their jobs back first.
+        grace = shutdown.ORPHAN_LIMIT + 1 if self.name.startswith(WORKER) else 0.0
+        self._end_orphans(self._process.pid, until=time.monotonic() + grace)
         while self._read():
             pass
         if self._rest:
@@ -309,6 +317,30 @@ class Child:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # it just ended
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def kill_leader(self) -> None:
+        """End it; what it started may end by itself."""
+        if self._process is not None:
+            self._process.kill()
+
+    def kill_orphans(self) -> None:
+        """End what earlier runs of it left behind."""
+        for group in self._orphans:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
+
+    def _end_orphans(self, group: int, *, until: float) -> None:
+        """Kill a group at that time; look often, because its id is free once the last has ended."""
+        over = time.monotonic() >= until
+        self._orphans.discard(group)
+        try:
+            os.killpg(group, signal.SIGKILL if over else 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        if not over:
+            self._orphans.add(group)
+            again = functools.partial(self._end_orphans, group, until=until)
+            asyncio.get_running_loop().call_later(0.5, again)
 
     @property
     def _pipe(self) -> int:
@@ -602,6 +634,37 @@ def _missing(body: bytes) -> str:
         return "the UI's /readyz gives no readable answer"
 
 
+class Signs:
+    """When each worker gave its last sign of life, as this supervisor saw it.
+
+    A sleeping laptop and a Redis that is away silence everybody: then the count starts anew.
+    """
+
+    def __init__(self, *, silent: float) -> None:
+        self._silent = silent
+        self._seen: dict[int, float] = {}
+        self._looked_at = 0.0
+
+    def silent(self, ages: Mapping[int, float] | None, *, now: float) -> list[int]:
+        """The workers, by pid, that gave no sign for too long.
+
+        `ages` is seconds since the last sign of each whose sign can be seen, None when Redis does
+        not answer. To be asked several times in the time that is called too long. A worker that
+        never gave a sign is still starting.
+        """
+        stood_still = now - self._looked_at > self._silent / 2
+        self._looked_at = now
+        if ages is None or stood_still:
+            self._seen = dict.fromkeys(self._seen, now)
+        for pid, age in (ages or {}).items():
+            self._seen[pid] = max(self._seen.get(pid, 0.0), now if stood_still else now - age)
+        return [pid for pid, seen in self._seen.items() if now - seen >= self._silent]
+
+    def forget(self, pid: int) -> None:
+        """This process has ended."""
+        self._seen.pop(pid, None)
+
+
 class Supervisor:
     """All processes of the archive on this machine: starting -> running -> stopping -> stopped."""
 
@@ -626,6 +689,7 @@ class Supervisor:
         self._began = began
         self._stopping = False
         self._hurry = asyncio.Event()
+        self._ready = asyncio.Event()
         self._children = {
             entry.name: Child(
                 entry,
@@ -645,6 +709,7 @@ class Supervisor:
                     if name != RELEASE:
                         group.create_task(self._keep_running(child))
                 group.create_task(self._announce())
+                group.create_task(self._watch_workers())
         except asyncio.CancelledError:
             self._log.say("Stopping all of it; Ctrl-C again hurries.")
         finally:
@@ -681,6 +746,9 @@ class Supervisor:
         for child in (server, release):
             if child is not None:
                 self._start(child)
+        if server is not None:
+            # Loaded now, while those two start.
+            from shared.observability import canary
         if release is not None:
             await release.exited.wait()
             if release.status != 0:
@@ -690,15 +758,15 @@ class Supervisor:
                     status=1,
                 )
         if server is not None:
-            await self._wait_for_redis(server)
+            await self._wait_for_redis(server, canary.forget)
 
-    async def _wait_for_redis(self, server: Child) -> None:
+    async def _wait_for_redis(self, server: Child, forget_evidence: Callable[[], None]) -> None:
         tell = time.monotonic() + 5
         while not server.exited.is_set():
             answer = await redis_answers(self._settings.redis_port)
             if answer.startswith(b"+PONG"):
                 # It kept yesterday's evidence that workers work; these have not started yet.
-                canary.forget()
+                forget_evidence()
                 return
             if time.monotonic() > tell:
                 tell += 10
@@ -752,8 +820,37 @@ class Supervisor:
                 told = True
                 self._log.say(f"Not ready after {READY_SECONDS:g} s: {missing}. Still trying.")
             await asyncio.sleep(0.1)
+        self._ready.set()
         self._log.say(f"BharatVerse is ready after {time.time() - self._began:.1f} s.")
         self._console.text(where_to_look(self._settings))
+
+    async def _watch_workers(self) -> None:
+        """Start a worker anew whose whole parent is frozen: it cannot watch over itself."""
+        silent = self._patience.silent
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(silent):  # the start has more urgent things to do
+                await self._ready.wait()
+        signs = Signs(silent=silent)
+        while True:
+            await asyncio.sleep(silent / 9)
+            seen = await asyncio.to_thread(_signs_of_life)
+            running = {
+                child.pid: child
+                for child in self._children.values()
+                if child.pid is not None and child.name.startswith(WORKER)
+            }
+            ages = None if seen is None else {
+                pid: worker.age for pid, worker in seen.items() if pid in running
+            }  # fmt: skip
+            for pid in signs.silent(ages, now=time.monotonic()):
+                signs.forget(pid)
+                if pid in running:
+                    child = running[pid]
+                    self._log.say(
+                        f"{child.name} gave no sign of life for {silent:g} s: it is killed."
+                    )
+                    child.kill_leader()
+                    await asyncio.to_thread(_count_restart, child.name)
 
     async def _stop_all(self) -> None:
         children = [child for child in self._children.values() if child.name != REDIS]
@@ -766,6 +863,7 @@ class Supervisor:
             )
         self._records.clear()
         for child in self._children.values():
+            child.kill_orphans()
             child.log.close()
 
     async def _stop(self, children: list[Child], *, grace: float, hurry: asyncio.Event) -> None:
@@ -785,6 +883,29 @@ class Supervisor:
                 child.kill()
         # Not without end: a process that waits for a broken disk cannot even be killed.
         await asyncio.wait({ended}, timeout=REDIS_STOP_SECONDS)
+
+
+def _signs_of_life() -> dict[int, Worker] | None:
+    """What the workers of this machine said of themselves, by pid; None when Redis is away."""
+    from shared.observability.workers import all_workers
+    from shared.redis_client import RedisUnavailable
+
+    try:
+        return {
+            worker.pid: worker
+            for worker in all_workers()
+            if worker.name.endswith(f"@{socket.gethostname()}")
+        }
+    except RedisUnavailable:
+        return None
+
+
+def _count_restart(name: str) -> None:
+    from shared.observability.workers import count_restart
+    from shared.redis_client import REDIS_ERRORS
+
+    with contextlib.suppress(*REDIS_ERRORS):
+        count_restart(f"{name}@{socket.gethostname()}")
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:

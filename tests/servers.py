@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,15 +83,22 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def worker(queues: str, *, folder: Path, name: str = "test") -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    queues: str,
+    *,
+    folder: Path,
+    name: str = "test",
+    processes: int = 1,
+    options: Sequence[str] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
     """A real Celery worker process with this process's environment; its log lies in `folder`."""
     log = folder / f"worker-{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *[sys.executable, "-m", "celery", "-A", "workers.app", "worker"],
-                *["-Q", queues, "-n", f"{name}@test", "--concurrency", "1"],
-                *["--without-gossip", "--without-mingle"],
+                *["-Q", queues, "-n", f"{name}@test", "--concurrency", str(processes)],
+                *["--without-gossip", "--without-mingle", *options],
             ],
             stdout=output,
             stderr=subprocess.STDOUT,

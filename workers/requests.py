@@ -14,7 +14,6 @@ from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.worker.request import Request
 
-from shared.jobs.lanes import LANES_OF
 from shared.queue import send
 from workers import watchdog
 
@@ -43,6 +42,8 @@ class JobRequest(Request):
             self._report("timed_out", why="")
 
     def _report(self, what: str, *, why: str) -> None:
+        from shared.jobs.lanes import LANES_OF  # beat and Flower load this module without it
+
         if self.name.partition(".")[0] not in LANES_OF:
             return  # no job of the ledger
         worker = f"{self.hostname}:{os.getpid()}"

@@ -8,6 +8,7 @@ own would go along.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -16,7 +17,6 @@ from typing import Any
 
 import psutil
 from celery.bootsteps import RUN
-from celery.platforms import EX_FAILURE, EX_OK
 from celery.worker import state
 
 from shared.jobs import shutdown
@@ -92,6 +92,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Watch from now on; returns at once."""
+        atexit.register(self._forget)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         shutdown.enforce(self._end, asked=lambda: self._worker.blueprint.state != RUN)
 
@@ -99,8 +100,8 @@ class Watchdog:
         """A message of this queue was received."""
         self._ears.hear(queue, now=time.monotonic())
 
-    def forget(self) -> None:
-        """The worker stops in order: it is listed no more."""
+    def _forget(self) -> None:
+        """It stops: it is listed no more."""
         try:
             workers.forget(self._worker.hostname, pid=os.getpid())
         except REDIS_ERRORS as error:
@@ -151,7 +152,7 @@ class Watchdog:
             queue=queue,
         )
         workers.count_restart(self._worker.hostname)
-        state.should_stop = EX_FAILURE
+        state.should_stop = 1
         shutdown.ask()
 
     def _end(self) -> None:
@@ -175,7 +176,7 @@ class Watchdog:
                 pipe.zrem(qos.unacked_index_key, *tags)
                 pipe.hdel(qos.unacked_key, *tags)
                 pipe.execute()
-            self.forget()
+            self._forget()
         except (AttributeError, *REDIS_ERRORS) as error:  # it had closed its channel already
             log.debug("Messages stay in Redis", error=type(error).__name__)
 
@@ -183,7 +184,7 @@ class Watchdog:
         for asked in (self._worker.exitcode, state.should_stop, state.should_terminate):
             if asked is not None:
                 return int(asked)
-        return EX_OK
+        return 0
 
 
 _watchdog: Watchdog | None = None
@@ -200,9 +201,3 @@ def hear(queue: str) -> None:
     """The worker received a message of this queue."""
     if _watchdog is not None:
         _watchdog.hear(queue)
-
-
-def forget() -> None:
-    """The worker ends in order."""
-    if _watchdog is not None:
-        _watchdog.forget()

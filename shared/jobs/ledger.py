@@ -59,6 +59,8 @@ from shared.observability.logging import get_logger
 
 log = get_logger(__name__)
 
+_STOPPED = "It was stopped. What it had found until then is kept."
+
 #: Spelt out, because SQLite uses a partial index only when it sees its condition.
 IS_QUEUED = Job.state == literal_column("'QUEUED'")
 IS_RUNNING = Job.state == literal_column("'RUNNING'")
@@ -272,7 +274,7 @@ def claim(job_id: str, *, worker: str) -> Claim | None:
         )
         if row is None:
             # Its message is used up. If it only has to wait, somebody rings it again.
-            _wait_again(session, Job.id == job_id, wait=1.0)
+            _put_back(session, job_id, wait=1.0)
             return None
     return Claim(
         job_id=job_id,
@@ -319,11 +321,16 @@ _CLAIM = (
 )
 
 
-def _wait_again(session: Session, which: ColumnElement[bool], *, wait: float) -> None:
-    """Take queued jobs out of the window, to be rung by a later dispatch."""
+def wait_again(job_id: str) -> None:
+    """Take a queued job, whose message is used up, out of the window: it is rung again soon."""
+    with writing() as session:
+        _put_back(session, job_id, wait=0.0)
+
+
+def _put_back(session: Session, job_id: str, *, wait: float) -> None:
     session.execute(
         update(Job)
-        .where(which, IS_QUEUED)
+        .where(Job.id == job_id, IS_QUEUED)
         .values(rung_at=None, ring_after=database_now() + wait)
         .execution_options(synchronize_session=False)
     )
@@ -396,14 +403,13 @@ def fail(session: Session, held: Claim, *, code: str, sentence: str) -> None:
 
 def cancelled(session: Session, held: Claim) -> None:
     """CANCELLED, because somebody asked for it; raises `LeaseLost`."""
-    _end(session, held, state=JobState.CANCELLED, error_code=Cancelled.code,
-         error_message="It was stopped. What it had found until then is kept.")  # fmt: skip
+    _end(session, held, state=JobState.CANCELLED, error_code=Cancelled.code, error_message=_STOPPED)
 
 
 def requeue(session: Session, held: Claim, *, wait: float, code: str, sentence: str) -> None:
     """Back to QUEUED after an error, to be rung after `wait` seconds; raises `LeaseLost`."""
-    _fenced(session, held, **_queued_again(wait), errors=Job.errors + 1, error_code=code,
-            error_message=sentence)  # fmt: skip
+    again = _queued_again(wait, error_code=code, error_message=sentence)
+    _fenced(session, held, **again, errors=Job.errors + 1)
     _remember(session, held, outcome=code, message=sentence)
 
 
@@ -422,7 +428,7 @@ def hand_back(session: Session, held: Claim, *, reason: str, behind_others: bool
         )
         head = select(func.min(jobs.turn)).where(*others).scalar_subquery()
         turn = func.coalesce(head + 1, Job.turn)
-    _fenced(session, held, **_queued_again(0.0), turn=turn)
+    _fenced(session, held, **_queued_again(0.0, error_code=None, error_message=None), turn=turn)
     _remember(session, held, outcome="handed_back", message=reason)
 
 
@@ -447,16 +453,23 @@ def lose(session: Session, which: ColumnElement[bool], *, reason: str) -> Sequen
     ids = [row.id for row in lost]
     session.execute(
         update(Job)
-        .where(Job.id.in_(ids), IS_RUNNING)
+        .where(Job.id.in_(ids), IS_RUNNING, poisonous)
         .values(
-            state=case((poisonous, JobState.QUARANTINED), else_=JobState.QUEUED),
-            finished_at=case((poisonous, utc_now()), else_=None),
+            state=JobState.QUARANTINED,
+            finished_at=utc_now(),
             losses=Job.losses + 1,
             lease_until=None,
-            rung_at=None,
-            ring_after=database_now(),
             error_code="worker_lost",
-            error_message=case((poisonous, cast(sentence, Text)), else_=cast(reason, Text)),
+            error_message=sentence,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(ids), IS_RUNNING)
+        .values(
+            _queued_again(0.0, error_code="worker_lost", error_message=reason)
+            | {"losses": Job.losses + 1}
         )
         .execution_options(synchronize_session=False)
     )
@@ -530,9 +543,16 @@ def _end(session: Session, held: Claim, **values: Any) -> None:
     _fenced(session, held, lease_until=None, finished_at=utc_now(), **values)
 
 
-def _queued_again(wait: float) -> dict[str, Any]:
+def _queued_again(
+    wait: float, *, error_code: str | None, error_message: str | None
+) -> dict[str, Any]:
+    """Back to QUEUED, or to CANCELLED if somebody asked for it while it ran."""
+    unless = Job.cancel_requested
     return {
-        "state": JobState.QUEUED,
+        "state": case((unless, JobState.CANCELLED), else_=JobState.QUEUED),
+        "finished_at": case((unless, utc_now()), else_=cast(null(), UtcDateTime)),
+        "error_code": case((unless, Cancelled.code), else_=cast(error_code, Text)),
+        "error_message": case((unless, cast(_STOPPED, Text)), else_=cast(error_message, Text)),
         "lease_until": None,
         "rung_at": None,
         "ring_after": database_now() + wait,

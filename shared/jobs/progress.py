@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Subquery, func, select
+from sqlalchemy import select
 
 from shared.config import get_settings
-from shared.database.clock import database_now
 from shared.database.engine import reading
 from shared.database.models import Job, JobState
-from shared.jobs.ledger import IS_QUEUED
 from shared.observability.logging import get_logger
 from shared.redis_client import REDIS_ERRORS, breaker, client
 
@@ -139,39 +137,15 @@ def forget(job_id: str) -> None:
         log.debug("Progress not taken back", job=job_id[:8], error=type(error).__name__)
 
 
-def places(job_ids: Sequence[str]) -> Subquery:
-    """`(id, position)` of all that wait in the lanes in which one of these jobs waits.
-
-    Rung jobs go before the others, then turns, then who came first, as dispatch hands them out.
-    What waits for its next try stands in no queue.
-    """
-    lanes = select(Job.lane).where(Job.id.in_(job_ids), IS_QUEUED)
-    order = (Job.rung_at.is_(None), Job.turn, Job.created_at, Job.id)
-    return (
-        select(
-            Job.id, func.row_number().over(partition_by=Job.lane, order_by=order).label("position")
-        )
-        .where(
-            IS_QUEUED,
-            Job.lane.in_(lanes),
-            Job.rung_at.is_not(None) | (Job.ring_after <= database_now()),
-        )
-        .subquery()
-    )
-
-
 def _from_ledger(job_ids: Sequence[str]) -> dict[str, Progress]:
-    place = places(job_ids)
     with reading() as session:
         rows = session.execute(
             select(
                 Job.id, Job.state, Job.progress_done, Job.progress_total, Job.phase,
-                Job.error_message, Job.cancel_requested, place.c.position,
-            )
-            .outerjoin(place, place.c.id == Job.id)
-            .where(Job.id.in_(job_ids))
+                Job.error_message, Job.cancel_requested,
+            ).where(Job.id.in_(job_ids))
         )  # fmt: skip
-        return {row.id: of(row, position=row.position) for row in rows}
+        return {row.id: of(row) for row in rows}
 
 
 def of(job: Job | JobLine | Any, *, position: int | None = None) -> Progress:

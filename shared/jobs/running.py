@@ -307,9 +307,10 @@ def running(job_id: str, task: Doorway) -> Iterator[RunningJob]:
 
 
 def _claim(job_id: str, task: Doorway) -> Claim:
-    if shutdown.since() is not None:
-        raise Ignore()  # it is rung again for another worker
     try:
+        if shutdown.since() is not None:
+            ledger.wait_again(job_id)  # another worker gets it
+            raise Ignore()
         held = ledger.claim(job_id, worker=_worker_name(task))
     except Unavailable as error:
         # Nothing is lost but the message, and recovery sends another one.

@@ -22,7 +22,7 @@ from tests.servers import free_port, wait_until
 from ui import account_pages
 from ui.account_pages import SESSION_COOKIE
 
-pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 CSRF_COOKIE = "bharatverse_csrf"
 NEW = "a long new password"

@@ -39,7 +39,7 @@ from tests.conftest import Archive
 from tests.servers import RedisServer
 
 #: For what does not depend on the kind of database.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 NEW = "a long new password"
 

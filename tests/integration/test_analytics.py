@@ -28,7 +28,7 @@ from tests.conftest import Archive
 from tests.servers import RedisServer, wait_until
 
 #: For what does not depend on the kind of database.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True)

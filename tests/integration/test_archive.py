@@ -44,7 +44,7 @@ from tests.conftest import HINDI, TAMIL, Archive
 from tests.servers import RedisServer
 
 #: For what does not depend on the kind of database.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 
 def count(table: type[Item] | type[Job] | type[Draft]) -> int:

@@ -40,7 +40,7 @@ from tests.conftest import HINDI, TAMIL, Archive
 from tests.servers import RedisServer, free_port
 
 #: For what does not depend on the kind of database.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 SECRET = "open-sesame"  # stands in URLs as a password, and must never be shown
 

@@ -18,7 +18,7 @@ from shared.config import InvalidSetting, Settings
 from shared.database.engine import writing
 from shared.database.errors import SchemaNewer
 from shared.database.schema import migrate
-from shared.observability import canary, health
+from shared.observability import canary, health, workers
 from shared.observability.health import Report, report
 from shared.observability.logging import configure_logging
 from shared.observability.pings import last_pings, ping_services
@@ -28,7 +28,7 @@ from tests.conftest import Archive
 from tests.servers import RedisServer, free_port
 
 #: For what does not depend on the kind of database.
-on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 Configure = Callable[..., Settings]
 
@@ -74,6 +74,49 @@ def test_a_queue_without_a_recent_task_names_its_worker(archive: Archive) -> Non
     assert "worker-ai" in seen["queue ai"].remedy
     assert seen["queue cleanup"].detail.startswith("no task has passed for 6")
     assert "worker-ops" in seen["queue cleanup"].remedy
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("queue", "name"),
+    [
+        ("ai", "worker-ai"),
+        ("ai.bulk", "worker-ai"),
+        ("speech", "worker-speech"),
+        ("analytics", "worker-ops"),
+        ("warmup", "worker-ops"),
+        ("cleanup", "worker-ops"),
+    ],
+)
+def test_every_queue_needs_evidence_and_names_its_worker(
+    archive: Archive, queue: str, name: str
+) -> None:
+    let_a_task_pass_everywhere()
+    redis.Redis.from_url(archive.settings.redis_url).delete(f"health:queue:{queue}")
+
+    seen = wrong(report())
+
+    assert list(seen) == [f"queue {queue}"]
+    assert seen[f"queue {queue}"].remedy == f"Start {name}; see its log."
+
+
+@on_sqlite
+def test_a_worker_whose_processes_all_work_for_hours_is_evidence_enough(archive: Archive) -> None:
+    let_a_task_pass_everywhere()
+    probe = redis.Redis.from_url(archive.settings.redis_url)
+    probe.delete("health:queue:speech")
+
+    def says(active: int) -> None:
+        workers.publish(
+            "worker-speech@a", pid=1, queues=["speech"], processes=1, active=active, done=9
+        )
+
+    says(active=1)
+    assert report().ready
+    probe.pexpire("workers:entry:worker-speech@a", round((workers.EXPIRES - 20) * 1000))
+    assert list(wrong(report())) == ["queue speech"], "it fell silent"
+    says(active=0)
+    assert list(wrong(report())) == ["queue speech"], "it could take the canary, and did not"
 
 
 @on_sqlite

@@ -357,6 +357,29 @@ def test_a_running_job_is_cancelled_at_its_next_chunk_and_keeps_what_it_saved(
         assert ledger.chunks(session, made.job_id, step="step") == {0: b"kept"}
 
 
+@pytest.mark.parametrize("how", ["error", "hand_back", "loss"])
+def test_a_job_that_is_to_stop_does_not_wait_again_however_its_attempt_ends(
+    archive: Archive, how: str
+) -> None:
+    made = submit(archive.contributor, "a")
+    held = claim(made.job_id)
+    with writing() as session:
+        session.execute(update(Job).values(cancel_requested=True))
+
+    if how == "loss":
+        lose(made.job_id)
+    else:
+        with writing() as session:
+            if how == "error":
+                ledger.requeue(session, held, wait=1.0, code="unavailable", sentence="It sleeps.")
+            else:
+                ledger.hand_back(session, held, reason="Its worker was stopped.")
+
+    ended = job(made.job_id)
+    assert (ended.state, ended.error_code) == (JobState.CANCELLED, "cancelled")
+    assert ended.finished_at is not None
+
+
 def test_work_is_handed_back_when_its_worker_is_about_to_stop(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from shared.queue import QUEUES
 from tests.conftest import HINDI, TAMIL
 from tests.house import House, copy_checkout
 from tests.servers import free_port, wait_until
 
-NAMES = {"redis", "ui", "worker-ai", "worker-ops", "beat", "flower"}
+NAMES = {"redis", "ui", "worker-ai", "worker-speech", "worker-ops", "beat", "flower"}
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_all_processes_run_and_the_archive_is_ready(house: House) -> None:
     answer = requests.get(f"{house.url}/readyz", timeout=10)
     assert answer.status_code == 200
     assert {check["name"] for check in answer.json()["checks"]} == {
-        "database", "redis", "queue ai", "queue analytics", "queue warmup", "queue cleanup", "disk"
+        "database", "redis", *(f"queue {queue}" for queue in QUEUES), "disk"
     }  # fmt: skip
 
 

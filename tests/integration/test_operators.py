@@ -549,6 +549,17 @@ def test_the_history_of_a_job_that_was_set_aside_has_each_attempt_once(archive: 
 # Positions and the time left
 
 
+def test_readers_of_a_long_queue_share_one_look_at_its_order(archive: Archive) -> None:
+    first = submit(archive.contributor, "first")
+    second = submit(archive.contributor, "second")
+    assert view.look([second])[second].position == 2
+
+    control.cancel(archive.contributor, first)
+
+    assert view.look([second], max_age=60)[second].position == 2
+    assert view.look([second])[second].position == 1
+
+
 def test_positions_are_exact_rung_first_then_turns_then_who_came_first(archive: Archive) -> None:
     now = utc_now()
     with writing() as session:
@@ -566,7 +577,7 @@ def test_positions_are_exact_rung_first_then_turns_then_who_came_first(archive: 
     assert view.positions([ids["a"]]) == {ids["a"]: 4}
     assert view.positions([ids["e"], ids["f"]]) == {}
     assert view.positions([]) == {}
-    seen = progress.read([*ids.values(), other_lane])
+    seen = view.look([*ids.values(), other_lane])
     assert {key: look.position for key, look in seen.items() if look.position} == expected
     assert view.details(archive.contributor, ids["a"]).progress.position == 4
 
@@ -624,7 +635,7 @@ def test_the_time_left_of_a_waiting_job_follows_from_what_its_lane_did_lately(
     assert view.look([third])[third].seconds_left is None, "nobody knows when it is resumed"
 
 
-def test_a_look_at_many_jobs_costs_two_queries_and_the_ledger_decides_the_state(
+def test_a_look_at_many_jobs_costs_a_few_queries_and_the_ledger_decides_the_state(
     archive: Archive,
 ) -> None:
     ids = [submit(archive.contributor, str(number)) for number in range(40)]
@@ -637,7 +648,7 @@ def test_a_look_at_many_jobs_costs_two_queries_and_the_ledger_decides_the_state(
     with counting() as queries:
         seen = view.look([*ids, new_id()])
 
-    assert len(queries) == 2
+    assert len(queries) == 1 + 3  # the jobs; of the lane in which some wait, its order and pace
     assert list(seen) == ids
     assert seen[ids[30]].state is JobState.FAILED
     assert {seen[job_id].done for job_id in ids[:20]} == {1}

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.up import read_procfile
+from scripts.up import STOP_SECONDS, read_procfile
 from scripts.write_examples import examples
 from shared.config import ROOT
+from shared.jobs import shutdown
+from shared.queue import QUEUES
 
-SERVICES = {"redis", "postgres", "ui", "worker-ai", "worker-ops", "beat", "flower"}
+WORKERS = {"worker-ai", "worker-speech", "worker-ops"}
+SERVICES = {"redis", "postgres", "ui", *WORKERS, "beat", "flower"}
 PINS = ("requirements.txt", "requirements-ai.txt", "requirements-dev.txt")
 
 
@@ -75,6 +78,34 @@ def test_compose_starts_what_the_procfile_lists(compose: dict[str, Any]) -> None
         assert tuple(shlex.split(compose["services"][name]["command"])) == command
     shell = shlex.split(compose["services"]["ui"]["command"])
     assert shell == ["sh", "-c", f"{release} && exec {server}"]
+
+
+def test_the_workers_listen_to_every_queue_and_each_queue_has_one_kind_of_worker() -> None:
+    commands = {entry.name: entry.command for entry in read_procfile(ROOT / "Procfile")}
+
+    listened = [
+        queue
+        for name in sorted(WORKERS)
+        for queue in commands[name][commands[name].index("-Q") + 1].split(",")
+    ]
+
+    assert sorted(listened) == sorted(QUEUES)
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS))
+def test_compose_gives_a_worker_the_time_that_it_takes_to_end(
+    compose: dict[str, Any], name: str
+) -> None:
+    grace = int(compose["services"][name]["stop_grace_period"].removesuffix("s"))
+
+    assert grace > STOP_SECONDS > shutdown.LIMIT > shutdown.LAST_MOMENT > shutdown.SOFT_TIME
+
+
+def test_every_command_in_the_documents_that_starts_an_ai_worker_names_both_lanes() -> None:
+    for path in (ROOT / "docs" / "deploy.md", ROOT / "docker-compose.yml", ROOT / "Procfile"):
+        text = path.read_text(encoding="utf-8")
+
+        assert re.findall(r"-Q ai\b(?!,ai\.bulk)", text) == [], path.name
 
 
 def test_compose_holds_no_secret_and_has_no_default_for_one() -> None:

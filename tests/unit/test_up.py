@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
 from scripts import up
 from shared.accounts.flower_password import flower_password
@@ -25,7 +26,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from scripts import up
-patience = up.Patience(first=0.05, longest=0.4, healthy_after=60, deaths=4, within=5)
+patience = up.Patience(first=0.05, longest=0.4, healthy_after=60, deaths=4, within=5, silent=3)
 sys.exit(up.main(procfile=Path(sys.argv[1]), patience=patience))
 """
 
@@ -165,7 +166,7 @@ def test_a_broken_line_of_the_procfile_is_named(tmp_path: Path, line: str) -> No
 def test_the_project_s_procfile_lists_the_promised_processes() -> None:
     names = [entry.name for entry in up.read_procfile(ROOT / "Procfile")]
 
-    assert names == ["release", "ui", "worker-ai", "worker-ops", "beat", "flower"]
+    assert names == ["release", "ui", "worker-ai", "worker-speech", "worker-ops", "beat", "flower"]
 
 
 # Back-off
@@ -400,19 +401,37 @@ def test_a_dead_process_is_started_again(start: Callable[[str], Run]) -> None:
     assert run.stop() == 0
 
 
+@pytest.mark.parametrize(("name", "seconds"), [("ui", 0.0), ("worker-ai", 10.0)])
 def test_the_children_of_a_dead_process_do_not_go_on_without_it(
-    start: Callable[[str], Run], tmp_path: Path
+    start: Callable[[str], Run], tmp_path: Path, name: str, seconds: float
 ) -> None:
+    """Those of a worker may hand back their jobs first."""
+    run = start(f"{name}: sh -c 'sleep 600 & echo $! > {tmp_path}/child; wait'\n")
+    child = tmp_path / "child"
+    wait_for(lambda: child.exists() and child.read_text().strip())
+    pool_process = int(child.read_text())
+    wait_for(lambda: name in run.pids())
+
+    os.kill(run.pids()[name], signal.SIGKILL)
+    killed_at = time.monotonic()
+
+    wait_for(lambda: not is_running(pool_process), seconds=seconds + 8)
+    assert time.monotonic() - killed_at >= seconds
+    run.stop()
+
+
+def test_a_stop_waits_for_no_orphans(start: Callable[[str], Run], tmp_path: Path) -> None:
     run = start(f"worker-ai: sh -c 'sleep 600 & echo $! > {tmp_path}/child; wait'\n")
     child = tmp_path / "child"
     wait_for(lambda: child.exists() and child.read_text().strip())
     pool_process = int(child.read_text())
     wait_for(lambda: "worker-ai" in run.pids())
-
     os.kill(run.pids()["worker-ai"], signal.SIGKILL)
+    run.says("it is started again in")
 
-    wait_for(lambda: not is_running(pool_process))
-    run.stop()
+    assert run.stop() == 0
+
+    wait_for(lambda: not is_running(pool_process), seconds=1)
 
 
 def test_a_process_that_keeps_dying_is_named_with_its_last_lines(
@@ -486,6 +505,97 @@ def test_a_killed_supervisor_leaves_nothing_running(start: Callable[[str], Run])
     run.process.wait(timeout=5)
 
     wait_for(lambda: not any(is_running(pid) for pid in pids), seconds=5)
+
+
+# Frozen workers
+
+
+def test_a_worker_is_silent_after_so_many_seconds_without_a_sign() -> None:
+    signs = up.Signs(silent=45)
+
+    found = [signs.silent({7: 0.5 if now < 1020 else now - 1020}, now=now)
+             for now in range(1000, 1100, 5)]  # fmt: skip
+
+    assert [place for place, pids in enumerate(found) if pids] == list(range(13, 20))
+    assert found[13] == [7]
+
+
+def test_a_sign_that_cannot_be_seen_any_more_counts_as_silence() -> None:
+    signs = up.Signs(silent=45)
+
+    found = [signs.silent({7: 1.0} if now < 1020 else {}, now=now) for now in range(1000, 1100, 5)]
+
+    assert found.index([7]) == 12
+
+
+def test_neither_a_sleeping_machine_nor_an_absent_redis_nor_a_start_is_a_silent_worker() -> None:
+    asleep, without_redis, starting = (up.Signs(silent=45) for _ in range(3))
+    for now in range(1000, 1060, 5):
+        slept = 0 if now < 1020 else 3600
+        assert asleep.silent({7: 1.0 + slept}, now=now + slept) == []
+        assert without_redis.silent({7: 1.0} if now < 1020 else None, now=now) == []
+        assert starting.silent({}, now=now) == []
+
+    assert without_redis.silent({7: 58.0}, now=1060) == [], "it, too, has to reach Redis first"
+
+
+SIGNS_OF_LIFE = """
+import os, socket, time
+from shared.observability import workers
+
+while True:
+    workers.publish(f"worker-ai@{socket.gethostname()}", pid=os.getpid(), queues=["ai"],
+                    processes=1, active=0, done=0)
+    print("alive", flush=True)
+    time.sleep(0.2)
+"""
+
+
+@pytest.fixture
+def run_with_a_worker(
+    start: Callable[[str], Run], tmp_path: Path, environ: dict[str, str]
+) -> Iterator[Run]:
+    """A run that is ready, with a worker that gives signs of life; three seconds are too long."""
+    (tmp_path / "ui.py").write_text(READY_UI)
+    (tmp_path / "worker.py").write_text(SIGNS_OF_LIFE)
+    run = start(f"ui: python {tmp_path}/ui.py\nworker-ai: python {tmp_path}/worker.py\n")
+    run.says("Ctrl-C stops all of it.")
+    run.says("worker-ai | alive")
+    yield run
+    assert run.stop() == 0
+
+
+def test_a_frozen_worker_is_killed_started_anew_and_counted(
+    run_with_a_worker: Run, environ: dict[str, str]
+) -> None:
+    run = run_with_a_worker
+    frozen = run.pids()["worker-ai"]
+    time.sleep(1)  # for a look of the supervisor
+
+    os.kill(frozen, signal.SIGSTOP)
+
+    run.says("worker-ai gave no sign of life for 3 s: it is killed.")
+    run.says("worker-ai was ended by SIGKILL; it is started again")
+    wait_for(lambda: run.pids()["worker-ai"] != frozen)
+    key = f"workers:restarts:worker-ai@{socket.gethostname()}"
+    wait_for(lambda: redis.Redis(port=int(environ["REDIS_PORT"])).get(key) == b"1")
+
+
+def test_a_machine_that_slept_finds_all_its_workers_again(run_with_a_worker: Run) -> None:
+    run = run_with_a_worker
+    worker = run.pids()["worker-ai"]
+    time.sleep(1)  # for a look of the supervisor
+
+    for pid in (worker, run.process.pid):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(run.process.pid, signal.SIGCONT)
+    time.sleep(1)  # it looks before the worker has said a word
+    os.kill(worker, signal.SIGCONT)
+    time.sleep(3)
+
+    assert run.pids()["worker-ai"] == worker
+    assert "no sign of life" not in run.output
 
 
 # Leftovers

@@ -56,7 +56,7 @@ def watch(
     def look() -> None:
         rerun_if_answered()
         try:
-            seen = view.look(live)
+            seen = view.look(live, max_age=POLL_INTERVAL)
         except BharatVerseError as error:  # the next look may succeed
             draw(known)
             st.caption(escape_markdown(error.sentence))
