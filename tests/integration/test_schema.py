@@ -178,7 +178,8 @@ def test_lanes_come_to_an_archive_of_the_first_version_and_nothing_of_it_is_lost
             text(
                 "INSERT INTO enrichments (id, item_id, job_id, step, status, value, provider, "
                 "model, version, parameters, seconds, created_at) VALUES "
-                "('e', 'i', 'j', 'language', 'draft', 'null', 'p', 'm', 'v', '{}', 1.0, '2026-01-01 00:00:00')"
+                "('e', 'i', 'j', 'language', 'draft', 'null', 'p', 'm', 'v', '{}', 1.0, "
+                "'2026-01-01 00:00:00')"
             )
         )
         connection.commit()
