@@ -328,10 +328,15 @@ def wait_again(job_id: str) -> None:
 
 
 def _put_back(session: Session, job_id: str, *, wait: float) -> None:
+    soon = database_now() + wait
     session.execute(
         update(Job)
         .where(Job.id == job_id, IS_QUEUED)
-        .values(rung_at=None, ring_after=database_now() + wait)
+        # Never sooner than a wait that it is in already.
+        .values(
+            rung_at=None,
+            ring_after=case((Job.ring_after > soon, Job.ring_after), else_=soon),
+        )
         .execution_options(synchronize_session=False)
     )
 
