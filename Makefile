@@ -5,6 +5,7 @@
 #   make test     all tests, on real parts         (ARGS="-k name" to choose)
 #   make lint     style, types and import rules
 #   make bench    the performance suite            (ARGS="--quick")
+#   make chaos    kill everything, lose nothing    (ARGS="--seed 7 --only 1,2 --database sqlite")
 #   make lock     requirements/*.in -> requirements*.txt   (ARGS=--upgrade for newer versions)
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ RUN_PINS := requirements.txt requirements-ai.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate
 
-.PHONY: up setup test lint bench lock
+.PHONY: up setup test lint bench chaos lock
 
 up: $(STAMP)
 	@$(BIN)/python scripts/up.py
@@ -33,6 +34,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python scripts/performance_test.py $(ARGS)
+
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 # In this order: each set is resolved against the ones before it.
 lock: $(STAMP)

@@ -1,4 +1,4 @@
-"""What every scenario stands on: an archive with real servers and workers, and the count at the end.
+"""What every scenario stands on: an archive with real servers and workers, and the last count.
 
 Only processes that were started here get signals, and all of them are gone at the end, however it
 came about.
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil
@@ -104,6 +105,7 @@ class Worker:
         self.name = name
         self.log = folder / f"worker-{name}.log"
         self.deaths = 0
+        self.last_start = 0.0  # seconds until it was ready, by its log
         self.spare_orphans = False
         self.restart = True
         self._command = [
@@ -122,12 +124,22 @@ class Worker:
         self._watch.start()
 
     def wait_until_ready(self) -> None:
-        """Return when the present run takes messages."""
+        """Return when the present or the next run takes messages."""
+        self.parent  # noqa: B018 - waits for the next one after a death
         deadline = time.monotonic() + START_LIMIT
-        while self.words().count("ready.") <= self._ready_before:
+        while not self._is_ready():
             if time.monotonic() > deadline:
                 raise AssertionError(f"{self.name} did not start:\n{self.words()[-3000:]}")
             time.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        """Whether the present run takes messages; notes how long it took when it first does."""
+        if self.words().count("ready.") <= self._ready_before:
+            return False
+        if not self._seen_ready:
+            self._seen_ready = True
+            self.last_start = time.monotonic() - self._started_at
+        return True
 
     def words(self) -> str:
         """Its log."""
@@ -195,6 +207,8 @@ class Worker:
             process.wait()
 
     def _start(self) -> None:
+        self._seen_ready = False
+        self._started_at = time.monotonic()
         self._ready_before = self.words().count("ready.") if self.log.exists() else 0
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -210,7 +224,11 @@ class Worker:
     def _supervise(self) -> None:
         while not self._ending.wait(0.02):
             process = self._process
-            if process is None or not _has_ended(process.pid):
+            if process is None:
+                continue
+            if not self._seen_ready:
+                self._is_ready()
+            if not _has_ended(process.pid):
                 continue
             if not self.spare_orphans:
                 _kill_group(process)
@@ -429,9 +447,7 @@ class Ground:
         assert took <= seconds, f"nobody began the job {job_id}"
         return self.traces(job_id)[-1]
 
-    def count(
-        self, result: Result, ids: list[str], *, state: JobState = JobState.DONE
-    ) -> None:
+    def count(self, result: Result, ids: list[str], *, state: JobState = JobState.DONE) -> None:
         """Count in SQL what became of these jobs: each in this state, each effect once."""
         with reading() as session:
             states = {row.id: row for row in session.execute(
@@ -465,7 +481,7 @@ class Stage:
         keep_logs: Path | None = None,
     ) -> None:
         self.kind = kind
-        self.chance = random.Random(seed)  # noqa: S311 - no secret
+        self.chance = random.Random(seed)
         self.folder = folder
         self._postgres = postgres
         self._keep_logs = keep_logs
@@ -547,10 +563,21 @@ def _copy_logs(folder: Path, target: Path) -> None:
         shutil.copy(log, target / f"{folder.name}-{log.name}")
 
 
+def _stop_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def theatre(*, keep_logs: Path | None = None) -> Iterator[Callable[[str, str], Stage]]:
-    """Gives `stage(kind, seed)`; what was started for it is gone at the end."""
+    """Gives `stage(kind, seed)`; what was started for it is gone at the end.
+
+    SIGTERM ends it as Ctrl-C does, and neither interrupts the clearing away.
+    """
     with ExitStack() as cleanup:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            cleanup.callback(signal.signal, number, signal.signal(number, _stop_once))
         folder = Path(tempfile.mkdtemp(prefix="bharatverse-chaos-"))
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         servers: list[PostgresServer] = []

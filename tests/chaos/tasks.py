@@ -91,6 +91,7 @@ def stumble(self: Any, job_id: str) -> None:
     """Fail once in a way that time mends, then do it."""
     with running(job_id, self) as job:
         _begin(job)
+        job.progress(1, 2, "stumbling")  # a later try tells its progress, too
         with reading() as session:
             tries = session.scalar(select(func.count()).where(Trace.job_id == job_id))
         if tries == 1:
