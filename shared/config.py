@@ -304,7 +304,7 @@ class Settings:
         "much sooner", toml="redis.visibility_timeout_seconds",
     )  # fmt: skip
     lease_seconds: float = setting(
-        "15", _number(1, 3600), "a worker that is silent for so long has lost its job",
+        "10", _number(1, 3600), "a worker that is silent for so long has lost its job",
         toml="workers.lease_seconds",
     )  # fmt: skip
     result_ttl_seconds: int = setting(

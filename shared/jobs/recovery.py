@@ -12,7 +12,6 @@ import time
 
 from sqlalchemy import select, update
 
-from shared.config import get_settings
 from shared.database.clock import database_now
 from shared.database.engine import reading, writing
 from shared.database.models import Job, Recurring
@@ -76,7 +75,7 @@ def recover_if_due() -> bool:
         session.execute(
             update(Recurring).where(Recurring.name == _NAME).values(done_at=database_now())
         )
-    recover(expire_leases=seconds < get_settings().lease_seconds + INTERVAL)
+    recover(expire_leases=seconds < 2 * INTERVAL)
     return True
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from kombu.exceptions import KombuError
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
@@ -229,7 +230,8 @@ class RunningJob:
     def _publish(self, state: str = PROGRESS_STATE) -> None:
         try:
             self._task.update_state(state=state, meta=meta(self._done, self._total, self._phase))
-        except REDIS_ERRORS as error:
+        except (ValueError, KombuError, *REDIS_ERRORS) as error:
+            # Redis is away, or what it has under this id cannot be read, which Celery does first.
             # Pages read the ledger meanwhile; the heartbeat writes the progress there.
             log.debug("Progress not published", job=self.job_id[:8], error=type(error).__name__)
 

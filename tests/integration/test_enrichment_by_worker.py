@@ -6,10 +6,11 @@ from sqlalchemy import select, update
 
 from shared.archive import items
 from shared.database.engine import reading, writing
-from shared.database.models import Enrichment, Job, JobState
+from shared.database.models import Enrichment, Job, JobState, Lane
 from shared.jobs import dispatch, progress, recovery
 from shared.jobs.ledger import Submitted
 from shared.observability import canary
+from shared.redis_client import client
 from tests.conftest import HINDI, Archive
 from tests.servers import wait_until
 
@@ -99,6 +100,20 @@ def test_a_message_that_comes_twice_enriches_once_and_hides_nothing(
     with reading() as session:
         assert session.get_one(Job, job_id).attempt == 1
     assert len(found_by(job_id)) == 7
+
+
+def test_progress_that_cannot_be_read_fails_no_job(enriching_archive: Archive) -> None:
+    with writing() as session:
+        session.execute(update(Lane).values(paused=True))
+    (job_id,) = enriching_archive.contribute("एक कहानी जो पढ़ी नहीं जा सकती।").job_ids
+    client().set(f"celery-task-meta-{job_id}", b'{"status": "RETRY", "result": {"done": 1}}')
+
+    with writing() as session:
+        session.execute(update(Lane).values(paused=False))
+
+    wait_until(lambda: state(job_id) is JobState.DONE, seconds=60)
+    with reading() as session:
+        assert session.get_one(Job, job_id).attempt == 1
 
 
 def test_a_worker_proves_that_it_consumes_each_of_its_queues(enriching_archive: Archive) -> None:
