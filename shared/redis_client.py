@@ -83,5 +83,17 @@ class Breaker:
         self._open_until = 0.0
 
 
+def answers() -> bool:
+    """Whether Redis answers now; within a time-out, and at once if it was just seen dead."""
+    if breaker.is_open:
+        return False
+    try:
+        client().ping()
+    except REDIS_ERRORS:
+        breaker.failed()
+        return False
+    return True
+
+
 #: One for all uses of Redis in this process: what sees it dead first spares the others the wait.
 breaker = Breaker(seconds=3)

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,7 @@ from shared.database.schema import migrate
 from shared.enrichment.languages import language as known_language
 from shared.errors import BharatVerseError, Unavailable
 from shared.jobs import control, progress, view
-from shared.jobs.lanes import lanes_named
+from shared.jobs.lanes import lanes_named, paused_lanes
 from shared.jobs.view import as_json as job_as_json
 from shared.jobs.view import count_jobs, list_jobs
 from shared.observability import health, pings
@@ -216,6 +217,7 @@ def _wait(job_ids: Sequence[str], *, quiet: bool) -> dict[str, progress.Progress
                     "Ctrl-C stops only the waiting.",
                     err=True,
                 )
+                _show_paused(err=True)
             if len(ended) < len(job_ids):
                 time.sleep(_POLL)
     return ended
@@ -235,11 +237,19 @@ def _show_import(
     click.echo(f"{new} saved, {known} already here, {wrong} not taken.")
     if not all(entry["rung"] for entry in entries):
         click.echo("Saved, waiting for the queue: Redis is away, and their work starts by itself.")
-    elif new and not waited:
+    elif new and not waited and not _show_paused(err=False):
         click.echo("Workers enrich them now; `bharatverse jobs` shows how far they are.")
     for entry in entries:
         if entry["id"] is not None:
             click.echo(f"{entry['id']}  {entry['language'] or '--'}  {entry['title']}")
+
+
+def _show_paused(*, err: bool) -> bool:
+    """Say which lanes are paused, if any are; returns whether."""
+    paused = sorted(paused_lanes())
+    for lane in paused:
+        click.echo(f"{lane} is paused: `bharatverse jobs resume {lane}` starts it.", err=err)
+    return bool(paused)
 
 
 @main.command("item")
@@ -335,6 +345,7 @@ def jobs_group(ctx: click.Context, /, as_json: bool, **filters: Any) -> None:
     if more > 0:
         # Not on stdout, which has a job a line.
         click.echo(f"{more:,} older ones are not shown; `--json` prints all.", err=True)
+    _show_paused(err=True)
 
 
 @jobs_group.command("show")
@@ -451,6 +462,16 @@ def jobs_resume(ctx: click.Context, queue: str) -> None:
     click.echo(f"Resumed: {', '.join(control.resume(_actor(ctx), queue))}.")
 
 
+def _what_helps(lacking: Sequence[view.Missing], *, submitted: bool) -> str:
+    if submitted or not lacking:
+        return ""
+    live = sum(item.job_state in LIVE for item in lacking)
+    words = f" {live:,} of them are waiting or running anyway." if live else ""
+    if live < len(lacking):
+        words += " `bharatverse jobs missing --submit` brings the others."
+    return words
+
+
 @jobs_group.command("missing")
 @click.option("--submit", is_flag=True, help="Make the jobs that bring the results.")
 @_json_option
@@ -471,7 +492,7 @@ def jobs_missing(ctx: click.Context, submit: bool, as_json: bool) -> None:
         click.echo(f"{item.item_id}  {item.owner_name:<12} {job:<48} {', '.join(item.steps)}")
     click.echo(
         f"{counted(len(lacking), 'item lacks a result', 'items lack a result')}."
-        + ("" if submit or not lacking else " `bharatverse jobs missing --submit` brings them.")
+        + _what_helps(lacking, submitted=submit)
     )
     if submission is not None:
         click.echo(
@@ -512,6 +533,8 @@ def status_command(ctx: click.Context, as_json: bool) -> None:
         click.echo(f"Data    {settings.bharatverse_home}")
         states = ", ".join(f"{count} {state.lower()}" for state, count in counts.items())
         click.echo(f"Jobs    {states or 'none'}")
+        with suppress(BharatVerseError):  # the checks below say what is wrong with the database
+            _show_paused(err=False)
         _show_checks(report.checks)
     if not report.ready:
         ctx.exit(1)

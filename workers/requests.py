@@ -32,8 +32,10 @@ class JobRequest(Request):
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
         """The task raised, or its process died."""
         super().on_failure(exc_info, *args, **kwargs)
-        if isinstance(exc_info.exception, WorkerLostError):
-            self._report("process_died", why=str(exc_info.exception))
+        # Billiard wraps an exception so that it can travel between processes.
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, WorkerLostError):
+            self._report("process_died", why=str(error))
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The task passed one of its limits; after the hard one its process is killed."""

@@ -31,7 +31,7 @@ from shared.jobs.ledger import (
     Submitted,
 )
 from shared.observability.logging import get_logger
-from shared.redis_client import breaker, client
+from shared.redis_client import answers, breaker, client
 
 log = get_logger(__name__)
 
@@ -58,7 +58,7 @@ def ring(submitted: Submitted) -> bool:
     dispatched when Redis is back.
     """
     if not submitted.ring:
-        return not breaker.is_open
+        return answers()
     if _send(submitted.lane, [(submitted.job_id, submitted.kind)]):
         return True
     _put_back([submitted.job_id])

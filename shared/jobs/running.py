@@ -167,7 +167,7 @@ class RunningJob:
         stopping = shutdown.since()
         if stopping is not None and stopping > shutdown.LAST_MOMENT:
             with writing() as session:
-                ledger.hand_back(session, self._held, reason="Its worker was stopped.")
+                ledger.hand_back(session, self._held, reason="Its worker was stopped or died.")
             raise LeaseLost()
         if now - self._renewed_at >= get_settings().lease_seconds / 3:
             with writing() as session:
@@ -184,7 +184,7 @@ class RunningJob:
     def _raise_if_interrupted(self) -> None:
         stopping = shutdown.since()
         if self._interruption is None and stopping is not None and stopping > shutdown.SOFT_TIME:
-            self._interruption = HandedBack("Its worker was stopped.")
+            self._interruption = HandedBack("Its worker was stopped or died.")
         if self._interruption is not None:
             raise self._interruption
 

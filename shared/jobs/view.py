@@ -43,6 +43,9 @@ RECENTLY = timedelta(minutes=10)
 _SAMPLE = 200
 #: Two jobs with a shorter pause between them were done without a pause: a message takes its time.
 _PAUSE = timedelta(seconds=2)
+#: The share of a job that has to be done before its pace says anything about the rest: the first
+#: units are quick ones, and then comes a model to be loaded.
+_TELLING = 0.15
 #: What is said about failures goes back so far.
 LATELY = timedelta(hours=24)
 
@@ -381,6 +384,7 @@ def look(job_ids: Sequence[str], *, max_age: float = 0.0) -> dict[str, Progress]
     if not job_ids:
         return {}
     fresh = progress.from_redis(job_ids)
+    heard = not breaker.is_open  # else nobody works on what waits
     with reading() as session:
         rows = session.execute(
             select(
@@ -406,7 +410,7 @@ def look(job_ids: Sequence[str], *, max_age: float = 0.0) -> dict[str, Progress]
         elif job.state is JobState.QUEUED:
             pace = paces.get(row.lane)
             left = None
-            if pace is not None and job.position is not None and not row.paused:
+            if pace is not None and job.position is not None and not row.paused and heard:
                 left = pace.until(job.position)
             job = replace(job, is_paused=bool(row.paused), seconds_left=left)
         seen[row.id] = job
@@ -419,7 +423,7 @@ def _time_left(job: Progress, attempt: int, claimed_at: datetime | None) -> floa
     A later attempt goes on from what an earlier one saved, so its time says nothing about the
     whole.
     """
-    if attempt != 1 or claimed_at is None or not 0 < job.fraction <= 1:
+    if attempt != 1 or claimed_at is None or not _TELLING <= job.fraction <= 1:
         return None
     worked = max(0.0, (utc_now() - claimed_at).total_seconds())
     return worked * (1 - job.fraction) / job.fraction

@@ -23,6 +23,7 @@ _CHATTY = (
     "asyncio",
     # A line for every canary; what a job did is in our own lines.
     "celery.beat",
+    "celery.worker.request",  # "Discarding revoked task" for a stale canary; errors stay
     "celery.worker.strategy",
     "celery.app.trace",
 )

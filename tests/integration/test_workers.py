@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +19,11 @@ import psutil
 import pytest
 import redis
 from celery import Celery
+from sqlalchemy import select
 
+from shared.config import Settings
 from shared.database.engine import reading, writing
-from shared.database.models import Job, JobState
+from shared.database.models import Job, JobAttempt, JobState
 from shared.jobs import dispatch, ledger, recovery, shutdown
 from shared.observability import canary, workers
 from shared.queue import QUEUES, send
@@ -465,3 +467,23 @@ def sent(server: RedisServer) -> Counter[str]:
     probe = redis.Redis(port=server.port)
     found = [json.loads(text) for queue in QUEUES for text in probe.lrange(queue, 0, -1)]
     return Counter(message["headers"]["task"] for message in found)
+
+
+@on_sqlite
+def test_the_death_of_a_pool_process_is_told_at_once_and_not_by_the_lease(
+    archive: Archive, configure: Callable[..., Settings], tmp_path: Path
+) -> None:
+    configure(LEASE_SECONDS="60")
+    options = ["--include", "tests.tasks"]
+    with servers.worker("ai,cleanup", folder=tmp_path, processes=2, options=options) as worker:
+        job_id = submit(archive, "ai.test_short")
+        wait_until(lambda: job(job_id).state is JobState.RUNNING)
+        for process in psutil.Process(worker.pid).children():
+            process.kill()
+
+        wait_until(lambda: job(job_id).state is JobState.DONE, seconds=30)
+
+    assert job(job_id).losses == 1
+    with reading() as session:
+        (lost,) = session.scalars(select(JobAttempt)).all()
+    assert "The process that worked on it died" in (lost.message or "")

@@ -23,6 +23,9 @@ from ui.components.words import duration, ordinal
 #: jobs.
 POLL_INTERVAL = 1.0
 
+#: Seconds between two looks for jobs that were not there before.
+OTHERS_INTERVAL = 5.0
+
 #: What a step does, for people who never heard of embeddings.
 _PHASES = {
     "": "Starting",
@@ -43,12 +46,15 @@ def kind_in_words(kind: str) -> str:
 
 
 def watch(
-    jobs: Sequence[Job] | Sequence[JobLine], draw: Callable[[Mapping[str, Progress]], None]
+    jobs: Sequence[Job] | Sequence[JobLine],
+    draw: Callable[[Mapping[str, Progress]], None],
+    *,
+    is_out_of_date: Callable[[], bool] | None = None,
 ) -> None:
     """Draw the progress of these jobs by id, again and again until all have ended.
 
     Only those that live are asked for. When one ends, the whole page runs once more, so that its
-    results appear.
+    results appear; also when `is_out_of_date`, asked now and then, says that there are others.
     """
     known = {job.id: progress.of(job) for job in jobs}
     live = [job.id for job in jobs if job.state in LIVE]
@@ -65,10 +71,20 @@ def watch(
         if any(job.state not in LIVE for job in seen.values()):
             st.rerun(scope="app")
 
+    def wait_for_others() -> None:
+        try:
+            others = is_out_of_date is not None and is_out_of_date()
+        except BharatVerseError:  # the next look may succeed
+            return
+        if others:
+            st.rerun(scope="app")
+
     if live:
         st.fragment(look, run_every=POLL_INTERVAL)()
     else:
         draw(known)
+    if is_out_of_date is not None:
+        st.fragment(wait_for_others, run_every=OTHERS_INTERVAL)()
 
 
 def show_job(actor: Actor, job: Progress, *, owner_id: str) -> None:

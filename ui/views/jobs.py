@@ -8,6 +8,7 @@ import streamlit as st
 
 from shared.accounts.policy import Action, Actor, may
 from shared.archive import items
+from shared.database.models import JobState
 from shared.jobs.progress import Progress
 from shared.jobs.view import list_jobs
 from ui.components.frame import show_sign_up_hint
@@ -32,6 +33,9 @@ def show(actor: Actor) -> None:
 
 def show_jobs(actor: Actor) -> None:
     jobs = list_jobs(actor, limit=_SHOWN)
+    newest = jobs[0].id if jobs else None
+    # What is worked on stands first; both parts are the newest first.
+    jobs = sorted(jobs, key=lambda job: job.state is not JobState.RUNNING)
     if not jobs:
         st.info("No jobs yet. Contributing a story makes one.")
         return
@@ -44,7 +48,10 @@ def show_jobs(actor: Actor) -> None:
                     show_job_heading(job, title=titles.get(job.item_id or ""))
                     show_job(actor, seen[job.id], owner_id=job.owner_id)
 
-    watch(jobs, draw)
+    def is_out_of_date() -> bool:
+        return [job.id for job in list_jobs(actor, limit=1)] != [newest]
+
+    watch(jobs, draw, is_out_of_date=is_out_of_date)
 
 
 show(st.session_state["actor"])

@@ -32,6 +32,9 @@ from ui.components.words import counted, duration
 #: Seconds between two looks; one look costs five queries and a few commands of Redis.
 POLL_INTERVAL = 2.5
 
+#: Seconds between two counts of the items that lack a result, which looks at every item.
+COUNT_INTERVAL = 15.0
+
 _LANES = {"ai": "Stories", "ai.bulk": "Imported stories", "speech": "Recordings"}
 _STATES = {
     JobState.QUEUED: "waiting",
@@ -64,8 +67,14 @@ def show(actor: Actor) -> None:
         except BharatVerseError as error:  # the next look may succeed
             st.error(error.sentence, icon=":material/error:")
 
+    def count() -> None:
+        try:
+            show_missing(actor)
+        except BharatVerseError:  # the look above says it
+            return
+
     st.fragment(look, run_every=POLL_INTERVAL)()
-    show_missing(actor)
+    st.fragment(count, run_every=COUNT_INTERVAL)()
 
 
 def show_where_else() -> None:
@@ -131,8 +140,6 @@ def _in_words(lane: LaneView) -> str:
         facts.append(f"the oldest waits for {duration(lane.oldest)}")
     if lane.delayed:
         facts.append(f"{lane.delayed:,} wait to be tried again")
-    if lane.messages is not None:
-        facts.append(f"{counted(lane.messages, 'message', 'messages')} in Redis")
     words = " · ".join(facts)
     return f":material/pause: **Paused** · {words}" if lane.paused else words
 
@@ -147,8 +154,9 @@ def show_workers(living: Sequence[Worker] | None) -> None:
         facts = [
             escape_markdown(", ".join(worker.queues)),
             f"{worker.active} of {worker.processes} busy",
-            f"{worker.done:,} done",
-            f"seen {duration(worker.age)} ago",
+            f"silent for {duration(worker.age)}"
+            if worker.is_silent
+            else f"seen {duration(worker.age)} ago",
         ]
         if worker.restarts:
             facts.append(f"restarted {counted(worker.restarts, 'time', 'times')} within a week")
@@ -193,10 +201,10 @@ def show_missing(actor: Actor) -> None:
         for state, number in counts.items()
         if state not in LIVE
     ]
-    st.markdown(
-        f"{counted(total, 'item lacks a result', 'items lack a result')}: {', '.join(facts)}. "
-        "`bharatverse jobs missing` lists them, and with `--submit` makes the jobs for them."
-    )
+    words = f"{counted(total, 'item lacks a result', 'items lack a result')}: {', '.join(facts)}."
+    if live < total:
+        words += " `bharatverse jobs missing` lists them, and with `--submit` makes their jobs."
+    st.markdown(words)
 
 
 show(st.session_state["actor"])
