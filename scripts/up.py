@@ -888,15 +888,17 @@ class Supervisor:
 def _signs_of_life() -> dict[int, Worker] | None:
     """What the workers of this machine said of themselves, by pid; None when Redis is away."""
     from shared.observability.workers import all_workers
-    from shared.redis_client import RedisUnavailable
+    from shared.redis_client import REDIS_ERRORS, RedisUnavailable, client
 
     try:
+        # A Redis that is full or has a full disk still answers, but takes no sign of life.
+        client().set("workers:probe", 1, ex=60)
         return {
             worker.pid: worker
             for worker in all_workers()
             if worker.name.endswith(f"@{socket.gethostname()}")
         }
-    except RedisUnavailable:
+    except (RedisUnavailable, *REDIS_ERRORS):
         return None
 
 

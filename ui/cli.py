@@ -133,7 +133,8 @@ def import_command(
             entries.append(
                 _import_one(actor, path, language, Visibility(visibility), bulk=len(found) > _FEW)
             )
-    job_ids = [job_id for entry in entries for job_id in entry["jobs"]]
+    # Two paths may lead to one file, and so to one job.
+    job_ids = list(dict.fromkeys(job_id for entry in entries for job_id in entry["jobs"]))
     ended: dict[str, progress.Progress] = {}
     if wait and job_ids:
         ended = _wait(job_ids, quiet=as_json)

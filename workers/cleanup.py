@@ -21,6 +21,6 @@ def recover_jobs() -> None:
 
 
 @app.task(name="cleanup.report", ignore_result=True)
-def report(what: str, job_id: str, worker: str, at: float, why: str) -> None:
+def report(what: str, job_id: str, worker: str, began: float, why: str) -> None:
     """A worker's parent says that the process of a job died, or was killed at its limit."""
-    reports.take(what, job_id=job_id, worker=worker, at=at, why=why)
+    reports.take(what, job_id=job_id, worker=worker, began=began, why=why)

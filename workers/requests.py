@@ -53,7 +53,7 @@ class JobRequest(Request):
             "cleanup.report",
             queue="cleanup",
             expires=NEWS_EXPIRES,
-            args=[what, self.id, worker, time.time(), why],
+            args=[what, self.id, worker, self.time_start or time.time(), why],
         )
 
 

@@ -93,7 +93,7 @@ def contribute(
         jobs = [] if is_new else _jobs_of(session, kept)
         job_ids = [job.id for job in jobs]
         submitted = None
-        if is_new or jobs[-1].state in (JobState.FAILED, JobState.QUARANTINED):
+        if is_new or jobs[-1].state is JobState.FAILED:
             submitted = submit_enrichment(session, kept, bulk=bulk)
             job_ids.append(submitted.job_id)
     rung = submitted is None or dispatch.ring(submitted)

@@ -64,7 +64,14 @@ def make_engine(settings: Settings) -> Engine:
             "connect_args": {
                 "connect_timeout": max(1, int(timeout)),
                 "application_name": "bharatverse",
-                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+                # A machine that vanishes, or a process that is frozen, in the middle of a
+                # transaction keeps its locks no longer than this.
+                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
+                f"-c idle_in_transaction_session_timeout={max(10_000, milliseconds)}",
+                # A server that vanished is noticed, too.
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
             },
         }
     try:

@@ -169,7 +169,9 @@ def ring_the_lost_again() -> int:
             .execution_options(synchronize_session=False)
         )
     for lane in {job.lane for job in lost}:
-        _send(lane, [(job.id, job.kind) for job in lost if job.lane == lane])
+        of_lane = [(job.id, job.kind) for job in lost if job.lane == lane]
+        if not _send(lane, of_lane):
+            _put_back([job_id for job_id, _ in of_lane])
     if lost:
         log.warning("Messages were lost and are sent again", action="jobs.rung", count=len(lost))
     return len(lost)

@@ -27,11 +27,12 @@ class _Keeper:
 
     def keep(self, job: Leased) -> None:
         with self._lock:
-            self._jobs.add(job)
             if self._thread is None:
                 # Daemonic: a process that must die is not kept alive by it.
-                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                thread.start()  # may raise, and then the next job tries it again
+                self._thread = thread
+            self._jobs.add(job)
 
     def let_go(self, job: Leased) -> None:
         with self._lock:

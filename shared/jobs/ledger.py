@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -274,8 +275,14 @@ def claim(job_id: str, *, worker: str) -> Claim | None:
         )
         if row is None:
             # Its message is used up. If it only has to wait, somebody rings it again.
-            _put_back(session, job_id, wait=1.0)
-            return None
+            lane = _put_back(session, job_id, wait=1.0)
+            is_paused = session.scalar(select(Lane.paused).where(Lane.name == lane))
+    if row is None:
+        if is_paused is False:
+            # This worker takes nothing beside a suspect: not the next message either, which
+            # another worker may take.
+            time.sleep(1.0)
+        return None
     return Claim(
         job_id=job_id,
         kind=row.kind,
@@ -327,9 +334,10 @@ def wait_again(job_id: str) -> None:
         _put_back(session, job_id, wait=0.0)
 
 
-def _put_back(session: Session, job_id: str, *, wait: float) -> None:
+def _put_back(session: Session, job_id: str, *, wait: float) -> str | None:
+    """Returns the lane in which it waits; None when it does not."""
     soon = database_now() + wait
-    session.execute(
+    lane: str | None = session.scalar(
         update(Job)
         .where(Job.id == job_id, IS_QUEUED)
         # Never sooner than a wait that it is in already.
@@ -337,8 +345,10 @@ def _put_back(session: Session, job_id: str, *, wait: float) -> None:
             rung_at=None,
             ring_after=case((Job.ring_after > soon, Job.ring_after), else_=soon),
         )
+        .returning(Job.lane)
         .execution_options(synchronize_session=False)
     )
+    return lane
 
 
 def hold(session: Session, held: Claim, *, done: int, total: int, phase: str) -> bool:
@@ -593,7 +603,3 @@ def _fenced(session: Session, held: Claim, **values: Any) -> None:
     assert isinstance(result, CursorResult)
     if result.rowcount != 1:
         raise LeaseLost()
-
-
-def _is_postgresql(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"

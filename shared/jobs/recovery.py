@@ -11,12 +11,15 @@ import threading
 import time
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
+from shared.config import get_settings
 from shared.database.clock import database_now
 from shared.database.engine import reading, writing
 from shared.database.models import Job, Recurring
 from shared.errors import Unavailable
 from shared.jobs import dispatch, lease, ledger, shutdown
+from shared.jobs.ledger import IS_LIVE
 from shared.observability.logging import get_logger
 from shared.redis_client import REDIS_ERRORS, breaker
 
@@ -27,6 +30,9 @@ INTERVAL = 5.0
 
 #: Seconds between two looks of one process for jobs that may be rung: those that were to wait.
 DISPATCH_INTERVAL = 1.0
+
+#: No moment in the ledger is honestly so many seconds ahead.
+MOST_AHEAD = 90.0
 
 _NAME = "recovery"
 
@@ -66,17 +72,38 @@ def recover_if_due() -> bool:
     """
     since = database_now() - Recurring.done_at
     with reading() as session:
-        if not session.scalar(select(since >= INTERVAL).where(Recurring.name == _NAME)):
+        if not _is_due(session.scalar(select(since).where(Recurring.name == _NAME))):
             return False
     with writing() as session:
         seconds = session.scalar(select(since).where(Recurring.name == _NAME).with_for_update())
-        if seconds is None or seconds < INTERVAL:
+        if seconds is None or not _is_due(seconds):
             return False  # somebody was quicker
         session.execute(
             update(Recurring).where(Recurring.name == _NAME).values(done_at=database_now())
         )
-    recover(expire_leases=seconds < 2 * INTERVAL)
+        if seconds < 0:
+            _forget_the_future(session)
+    recover(expire_leases=0 <= seconds < 2 * INTERVAL)
     return True
+
+
+def _is_due(seconds: float | None) -> bool:
+    """Whether the last recovery was so many seconds ago that another is due."""
+    return seconds is not None and not 0 <= seconds < INTERVAL
+
+
+def _forget_the_future(session: Session) -> None:
+    """The database's clock was set back: what is to happen "later" would wait for hours."""
+    now, late = database_now(), database_now() + MOST_AHEAD
+    for column, latest in (
+        (Job.ring_after, now),
+        (Job.rung_at, now),
+        (Job.lease_until, now + get_settings().lease_seconds),
+    ):
+        session.execute(
+            update(Job).where(IS_LIVE, column > late).values({column: latest})
+            .execution_options(synchronize_session=False)
+        )  # fmt: skip
 
 
 def recover(*, expire_leases: bool = True) -> int:

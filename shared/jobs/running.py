@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from shared.config import get_settings
 from shared.database.clock import database_now
 from shared.database.engine import reading, writing
-from shared.database.models import Job, JobState
+from shared.database.models import Job, JobState, Lane
 from shared.errors import BharatVerseError, Unavailable
 from shared.jobs import dispatch, lease, ledger, shutdown
 from shared.jobs.kinds import kind_of
@@ -28,7 +28,7 @@ from shared.jobs.ledger import IS_QUEUED, IS_RUNNING, Cancelled, Claim, LeaseLos
 from shared.jobs.progress import PROGRESS_STATE, meta
 from shared.jobs.retry import is_worth_retrying, wait_before
 from shared.observability.logging import get_logger
-from shared.redis_client import REDIS_ERRORS
+from shared.redis_client import REDIS_ERRORS, breaker
 
 log = get_logger(__name__)
 
@@ -97,8 +97,8 @@ class RunningJob:
         changed = phase != self._phase
         self._done, self._total, self._phase = done, total, phase
         if changed or time.monotonic() - self._published_at >= PUBLISH_INTERVAL:
-            self._published_at = time.monotonic()
             self._publish()
+            self._published_at = time.monotonic()
 
     @contextmanager
     def saving(self, *, last: bool = False) -> Iterator[Session]:
@@ -191,6 +191,8 @@ class RunningJob:
     def _make_room(self) -> None:
         """Raise `HandedBack` when it has had its turn and somebody waits for theirs."""
         lane, held_for = self._held.lane, time.monotonic() - self._claimed_at
+        if breaker.is_open:
+            return  # nobody can take the place
         urgent = urgent_lane(lane)
         if lane != urgent and held_for >= BULK_TURN and self._waits(Job.lane == urgent):
             raise HandedBack("It made room for a single contribution.")
@@ -202,8 +204,17 @@ class RunningJob:
         """Whether such a job has waited for a second, and so finds no free process."""
         a_while_ago = database_now() - 1.0
         due = (Job.rung_at < a_while_ago) | (Job.rung_at.is_(None) & (Job.ring_after < a_while_ago))
+        paused = select(Lane.name).where(Lane.paused)
         with reading() as session:
-            return bool(session.scalar(select(exists().where(IS_QUEUED, which, due))))
+            return bool(
+                session.scalar(
+                    select(
+                        exists().where(IS_QUEUED, which, due, Job.lane.not_in(paused))
+                        # What runs when its lane is paused goes on to its end.
+                        & ~exists().where(Lane.name == self._held.lane, Lane.paused)
+                    )
+                )
+            )
 
     def _wait_until_alone(self) -> None:
         """Wait until this worker runs nothing else: a suspect takes nobody with it.
@@ -224,15 +235,21 @@ class RunningJob:
                 return
             if any(other.losses > 0 and other.id < self.job_id for other in beside):
                 raise HandedBack("Another job that lost a worker goes first.")
+            if time.monotonic() - self._claimed_at > self._soft_limit / 2:
+                raise HandedBack("It waited long for its worker to be free, and needs its time.")
             self.progress(0, 0, "")
             time.sleep(0.3)
 
     def _publish(self, state: str = PROGRESS_STATE) -> None:
+        if breaker.is_open:
+            return
         try:
             self._task.update_state(state=state, meta=meta(self._done, self._total, self._phase))
         except (ValueError, KombuError, *REDIS_ERRORS) as error:
             # Redis is away, or what it has under this id cannot be read, which Celery does first.
             # Pages read the ledger meanwhile; the heartbeat writes the progress there.
+            if isinstance(error, REDIS_ERRORS):
+                breaker.failed()
             log.debug("Progress not published", job=self.job_id[:8], error=type(error).__name__)
 
     def _waits_again(self) -> None:
@@ -258,17 +275,14 @@ def running(job_id: str, task: Doorway) -> Iterator[RunningJob]:
     held = _claim(job_id, task)
     started = time.monotonic()
     job = RunningJob(held, task)
-    lease.keep(job)
     try:
-        try:
-            _refill(held.lane)
-            if held.is_suspect:
-                job._wait_until_alone()
-            yield job
-            if not job._finished:
-                _insist(lambda session: ledger.finish(session, held))
-        finally:
-            job._let_go()
+        lease.keep(job)
+        _refill(held.lane)
+        if held.is_suspect:
+            job._wait_until_alone()
+        yield job
+        if not job._finished:
+            _insist(lambda session: ledger.finish(session, held))
     except LeaseLost:
         log.warning("A late result was refused", action="job.lease_lost", job=job_id[:8])
         raise Ignore() from None
@@ -298,6 +312,9 @@ def running(job_id: str, task: Doorway) -> Iterator[RunningJob]:
             raise raised from (None if raised is error else error)
         job._waits_again()
         raise Ignore() from error
+    finally:
+        # Last of all: until its end is written this process is not idle, and keeps the lease.
+        job._let_go()
     log.info(
         "A job is done",
         action="job.done",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -361,10 +361,13 @@ class _Places:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, dict[str, int]]] = {}
 
-    def of(self, session: Session, lane: str, *, max_age: float) -> dict[str, int]:
+    def of(
+        self, session: Session, lane: str, *, waiting: Set[str], max_age: float
+    ) -> dict[str, int]:
+        """The places in this lane; anew, too, when one of those that wait is not among them."""
         with self._lock:
             seen, places = self._known.get(lane, (0.0, {}))
-            if time.monotonic() - seen > max_age:
+            if time.monotonic() - seen > max_age or not waiting <= places.keys():
                 places = _order(session, lane)
                 self._known[lane] = (time.monotonic(), places)
             return places
@@ -390,13 +393,19 @@ def look(job_ids: Sequence[str], *, max_age: float = 0.0) -> dict[str, Progress]
             select(
                 Job.id, Job.state, Job.lane, Job.attempt, Job.claimed_at, Job.cancel_requested,
                 Job.progress_done, Job.progress_total, Job.phase, Job.error_message,
-                Lane.paused,
+                Lane.paused, (Job.ring_after <= database_now()).label("is_due"),
             )
             .outerjoin(Lane, Lane.name == Job.lane)
             .where(Job.id.in_(job_ids))
         ).all()  # fmt: skip
-        waiting = {row.lane for row in rows if row.state is JobState.QUEUED}
-        places = {lane: _places.of(session, lane, max_age=max_age) for lane in waiting}
+        waiting: dict[str, set[str]] = {}
+        for row in rows:
+            if row.state is JobState.QUEUED:
+                waiting.setdefault(row.lane, set()).update([row.id] if row.is_due else [])
+        places = {
+            lane: _places.of(session, lane, waiting=ids, max_age=max_age)
+            for lane, ids in waiting.items()
+        }
         paces = {lane: _pace(session, lane) for lane in waiting}
     seen = {}
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,6 +186,25 @@ def test_a_job_that_waits_for_its_next_try_is_not_rung_before(archive: Archive) 
     assert heard() == [made.job_id]
 
 
+def test_messages_that_a_full_redis_refuses_are_rung_as_soon_as_it_has_room(
+    archive: Archive,
+) -> None:
+    made = submit(archive.contributor, "a")
+    client().delete("ai.bulk")
+    with writing() as session:
+        session.execute(update(Job).values(rung_at=1.0))
+    client().config_set("maxmemory", "1")
+    try:
+        recovery.recover()
+    finally:
+        client().config_set("maxmemory", "0")
+
+    redis_client.breaker.succeeded()
+    recovery.recover()
+
+    assert heard() == [made.job_id]
+
+
 # Pause
 
 
@@ -209,6 +229,22 @@ def test_a_paused_lane_hands_nothing_out_not_even_what_was_rung(archive: Archive
 def test_pausing_what_is_no_queue_names_those_that_are(archive: Archive) -> None:
     with pytest.raises(UnknownQueue, match="the queues are ai, speech"):
         lanes.set_paused("analytics", paused=True)
+
+
+def test_what_runs_goes_on_when_its_queue_is_paused(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "BULK_TURN", 0.0)
+    long = submit(archive.contributor, "long")
+    submit(archive.other, "single", bulk=False)
+    with writing() as session:
+        session.execute(update(Job).where(Job.lane == "ai").values(rung_at=Job.rung_at - 5))
+
+    with running.running(long.job_id, StateRecorder()) as work:
+        lanes.set_paused("ai", paused=True)
+        work.save_chunk("step", 0, b"half")
+
+    assert job(long.job_id).state is JobState.DONE
 
 
 # Without Redis
@@ -444,22 +480,35 @@ def test_the_job_of_a_dead_process_is_requeued_at_once(archive: Archive) -> None
     client().delete("ai.bulk")
     claim(made.job_id, worker="w:1")
 
-    reports.take("process_died", job_id=made.job_id, worker="w:1", at=4e9, why="signal 9")
+    reports.take("process_died", job_id=made.job_id, worker="w:1", began=1.0, why="signal 9")
 
     assert (job(made.job_id).state, job(made.job_id).losses) == (JobState.QUEUED, 1)
     assert "signal 9" in (job(made.job_id).error_message or "")
     assert heard() == [made.job_id]
 
 
-@pytest.mark.parametrize(("worker", "at"), [("w:2", 4e9), ("w:1", 1e9)])
+@pytest.mark.parametrize(("worker", "began"), [("w:2", 1.0), ("w:1", 4e9)])
 def test_a_report_about_another_attempt_changes_nothing(
-    archive: Archive, worker: str, at: float
+    archive: Archive, worker: str, began: float
 ) -> None:
     made = submit(archive.contributor, "a")
     claim(made.job_id, worker="w:1")
 
-    reports.take("process_died", job_id=made.job_id, worker=worker, at=at, why="signal 9")
-    reports.take("process_died", job_id="unknown", worker="w:1", at=4e9, why="signal 9")
+    reports.take("process_died", job_id=made.job_id, worker=worker, began=began, why="signal 9")
+    reports.take("process_died", job_id="unknown", worker="w:1", began=1.0, why="signal 9")
+
+    assert job(made.job_id).state is JobState.RUNNING
+
+
+def test_a_late_report_about_an_attempt_that_ended_spares_the_next_one(archive: Archive) -> None:
+    made = submit(archive.contributor, "a")
+    began = time.time()
+    held = claim(made.job_id, worker="w:1")
+    with writing() as session:
+        ledger.hand_back(session, held, reason="It made room.")
+    claim(made.job_id, worker="w:1")
+
+    reports.take("timed_out", job_id=made.job_id, worker="w:1", began=began, why="")
 
     assert job(made.job_id).state is JobState.RUNNING
 
@@ -468,7 +517,7 @@ def test_a_job_that_was_killed_at_its_limit_has_failed(archive: Archive) -> None
     made = submit(archive.contributor, "a")
     claim(made.job_id, worker="w:1")
 
-    reports.take("timed_out", job_id=made.job_id, worker="w:1", at=4e9, why="")
+    reports.take("timed_out", job_id=made.job_id, worker="w:1", began=1.0, why="")
 
     assert (job(made.job_id).state, job(made.job_id).error_code) == (JobState.FAILED, "timeout")
 

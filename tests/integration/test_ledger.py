@@ -252,6 +252,19 @@ def test_of_many_recoveries_that_are_due_one_is_done(archive: Archive) -> None:
     assert sum(done) == 1
 
 
+def test_a_clock_that_was_set_back_stops_no_recovery(archive: Archive) -> None:
+    job_id = submit(archive)
+    assert ledger.claim(job_id, worker="dead") is not None
+    hours = 5 * 3600.0
+    with writing() as session:
+        session.execute(update(Recurring).values(done_at=time.time() + hours))
+        session.execute(update(Job).values(lease_until=time.time() + hours))
+
+    assert recovery.recover_if_due()
+
+    assert (job(job_id).lease_until or 0) < time.time() + 60
+
+
 def test_after_a_pause_the_living_may_renew_their_leases_first(archive: Archive) -> None:
     """The database was away: nobody could renew, and nobody has died."""
     job_id = submit(archive)

@@ -8,11 +8,12 @@ import streamlit as st
 
 from shared.accounts.policy import Action, Actor, may, may_control
 from shared.database.models import LIVE, JobState
-from shared.errors import BharatVerseError
+from shared.errors import BharatVerseError, Unavailable
 from shared.jobs import control
 from shared.jobs.lanes import LANES_OF
 from shared.jobs.progress import Progress
 from ui.components.plain import escape_markdown
+from ui.session import current_actor
 
 _ANSWERS = "answers"  # to what was clicked, until the next run of the page has shown them
 
@@ -24,8 +25,12 @@ def show_answers() -> None:
 
 
 def rerun_if_answered() -> None:
-    """In a fragment: what was clicked in it has changed the whole page."""
-    if st.session_state.get(_ANSWERS):
+    """In a fragment: what was clicked in it, or who looks at it, has changed the whole page."""
+    try:
+        is_same = current_actor()[0] == st.session_state["actor"]
+    except Unavailable:
+        is_same = True  # nothing can be read either
+    if st.session_state.get(_ANSWERS) or not is_same:
         st.rerun(scope="app")
 
 
@@ -37,7 +42,7 @@ def show_cancel(actor: Actor, job: Progress, *, owner_id: str) -> None:
         "Cancel",
         key=f"cancel-{job.job_id}",
         icon=":material/close:",
-        act=lambda: control.cancel(actor, job.job_id).sentence,
+        act=lambda actor: control.cancel(actor, job.job_id).sentence,
     )
 
 
@@ -52,14 +57,14 @@ def show_again(actor: Actor, job: Progress, *, owner_id: str) -> None:
                 "Retry",
                 key=f"retry-{job.job_id}",
                 icon=":material/replay:",
-                act=lambda: control.retry(actor, job.job_id).sentence,
+                act=lambda actor: control.retry(actor, job.job_id).sentence,
             )
     elif job.state is JobState.QUARANTINED and may(actor, Action.OPERATE):
         _button(
             "Release",
             key=f"release-{job.job_id}",
             icon=":material/lock_open:",
-            act=lambda: control.release(actor, job.job_id).sentence,
+            act=lambda actor: control.release(actor, job.job_id).sentence,
         )
 
 
@@ -69,7 +74,7 @@ def show_pause(actor: Actor, lane: str) -> None:
         f"Pause{_how_much(lane)}",
         key=f"pause-{lane}",
         icon=":material/pause:",
-        act=lambda: f"Paused: {_named(control.pause(actor, lane))}. What runs goes on.",
+        act=lambda actor: f"Paused: {_named(control.pause(actor, lane))}. What runs goes on.",
     )
 
 
@@ -79,7 +84,7 @@ def show_resume(actor: Actor, lane: str) -> None:
         f"Resume{_how_much(lane)}",
         key=f"resume-{lane}",
         icon=":material/play_arrow:",
-        act=lambda: f"Resumed: {_named(control.resume(actor, lane))}.",
+        act=lambda actor: f"Resumed: {_named(control.resume(actor, lane))}.",
     )
 
 
@@ -91,15 +96,17 @@ def _named(lanes: Sequence[str]) -> str:
     return ", ".join(lanes)
 
 
-def _button(label: str, *, key: str, icon: str, act: Callable[[], str]) -> None:
+def _button(label: str, *, key: str, icon: str, act: Callable[[Actor], str]) -> None:
     st.button(label, key=key, icon=icon, on_click=_do, args=(act,))
 
 
-def _do(act: Callable[[], str]) -> None:
+def _do(act: Callable[[Actor], str]) -> None:
     # Runs before the page does, even when the button is no longer there by then: a click that comes
     # too late, as the second of a double click does, gets its reason.
     try:
-        answer = (act(), ":material/check:")
+        # Who clicks is asked anew: they may have signed out in another tab since this was drawn.
+        actor, _ = current_actor()
+        answer = (act(actor), ":material/check:")
     except BharatVerseError as error:
         answer = (error.sentence, ":material/error:")
     st.session_state.setdefault(_ANSWERS, []).append(answer)
