@@ -299,7 +299,7 @@ class JobAttempt(Base):
 
 
 class JobChunk(Base):
-    """A finished part of a step that is not finished; gone when its job has ended."""
+    """A finished part of a step that is not finished; removed some time after its job is DONE."""
 
     __tablename__ = "job_chunks"
 

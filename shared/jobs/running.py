@@ -377,7 +377,7 @@ def _insist(write: Callable[[Session], None]) -> None:
 
 
 def _stop_early(job: RunningJob, held: Claim, why: BharatVerseError) -> None:
-    """Write down that it was cancelled or handed back, and ring whoever waits."""
+    """Write down that it was cancelled or handed back."""
     try:
         if isinstance(why, Cancelled):
             _insist(lambda session: ledger.cancelled(session, held))

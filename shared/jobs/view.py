@@ -330,17 +330,6 @@ def details_as_json(found: JobDetails) -> dict[str, Any]:
 # Where jobs stand, and how long they take
 
 
-def positions(job_ids: Sequence[str]) -> dict[str, int]:
-    """The exact place of each of these jobs in its lane, from 1; only of those that wait there."""
-    with reading() as session:
-        lanes = session.scalars(
-            select(Job.lane).where(Job.id.in_(job_ids), IS_QUEUED).distinct()
-        ).all()
-        places = {lane: _order(session, lane) for lane in lanes}
-    merged = {job_id: place for lane in places.values() for job_id, place in lane.items()}
-    return {job_id: merged[job_id] for job_id in job_ids if job_id in merged}
-
-
 def _order(session: Session, lane: str) -> dict[str, int]:
     """The place of every job that waits in this lane, from 1.
 

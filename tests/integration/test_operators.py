@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -403,7 +403,7 @@ def test_a_retried_job_takes_its_turn_behind_those_who_waited(archive: Archive) 
 
     control.retry(archive.contributor, old)
 
-    places = view.positions([*others, mine, old])
+    places = positions([*others, mine, old])
     assert places[mine] < places[old], "behind the owner's own"
     assert places[others[0]] < places[old] < places[others[2]], "in turns with others"
 
@@ -549,6 +549,11 @@ def test_the_history_of_a_job_that_was_set_aside_has_each_attempt_once(archive: 
 # Positions and the time left
 
 
+def positions(job_ids: Sequence[str]) -> dict[str, int]:
+    seen = view.look(job_ids)
+    return {job_id: job.position for job_id, job in seen.items() if job.position}
+
+
 def test_readers_of_a_long_queue_share_one_look_at_its_order(archive: Archive) -> None:
     first = submit(archive.contributor, "first")
     second = submit(archive.contributor, "second")
@@ -575,16 +580,14 @@ def test_positions_are_exact_rung_first_then_turns_then_who_came_first(archive: 
     claim(ids["f"])
 
     expected = {ids["d"]: 1, ids["c"]: 2, ids["b"]: 3, ids["a"]: 4, other_lane: 1}
-    assert view.positions([*ids.values(), other_lane, new_id()]) == expected
-    assert view.positions([ids["a"]]) == {ids["a"]: 4}
-    assert view.positions([ids["e"], ids["f"]]) == {}
-    assert view.positions([]) == {}
-    seen = view.look([*ids.values(), other_lane])
-    assert {key: look.position for key, look in seen.items() if look.position} == expected
+    assert positions([*ids.values(), other_lane, new_id()]) == expected
+    assert positions([ids["a"]]) == {ids["a"]: 4}
+    assert positions([ids["e"], ids["f"]]) == {}
+    assert positions([]) == {}
     assert view.details(archive.contributor, ids["a"]).progress.position == 4
 
     control.cancel(archive.contributor, ids["c"])
-    assert view.positions([ids["a"]]) == {ids["a"]: 3}
+    assert positions([ids["a"]]) == {ids["a"]: 3}
 
 
 def test_the_time_left_of_a_running_job_follows_from_its_progress(archive: Archive) -> None:

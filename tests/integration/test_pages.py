@@ -347,3 +347,21 @@ def test_operations_says_plainly_that_the_database_went_away(
 
     assert not app.exception
     assert "The database does not answer" in words(app)
+
+
+def test_a_click_counts_for_whoever_is_signed_in_when_it_comes(
+    archive: Archive, open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job_id,) = archive.contribute().job_ids
+    jobs = open_page("jobs", archive.contributor)
+    operations = open_page("operations", archive.admin)
+
+    # Signed out meanwhile, in another tab.
+    monkeypatch.setattr(ui.session, "actor_of", lambda _token: (VISITOR, False))
+    jobs.button(f"cancel-{job_id}").click().run()
+    operations.button("pause-ai").click().run()
+
+    assert not jobs.exception
+    assert not operations.exception
+    assert job(job_id).state is JobState.QUEUED
+    assert paused_lanes() == set()
