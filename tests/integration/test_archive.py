@@ -238,13 +238,12 @@ def test_the_same_submission_with_another_visibility_is_refused_in_words(archive
         assert session.get_one(Item, first.item_id).visibility is Visibility.PUBLIC
 
 
-@pytest.mark.parametrize("ended", [JobState.FAILED, JobState.QUARANTINED])
 def test_the_same_submission_again_does_a_failed_job_anew(
-    archive: Archive, redis_server: RedisServer, ended: JobState
+    archive: Archive, redis_server: RedisServer
 ) -> None:
     first = archive.contribute(submission_key="once")
     with writing() as session:
-        session.execute(update(Job).values(state=ended))
+        session.execute(update(Job).values(state=JobState.FAILED))
 
     again = archive.contribute(submission_key="once")
 
@@ -252,6 +251,17 @@ def test_the_same_submission_again_does_a_failed_job_anew(
     assert again.job_ids[:1] == first.job_ids
     assert len(again.job_ids) == count(Job) == 2
     assert sorted(messages(redis_server)) == sorted(again.job_ids)
+
+
+def test_the_same_submission_again_does_not_get_round_a_quarantine(archive: Archive) -> None:
+    first = archive.contribute(submission_key="once")
+    with writing() as session:
+        session.execute(update(Job).values(state=JobState.QUARANTINED))
+
+    again = archive.contribute(submission_key="once")
+
+    assert again.job_ids == first.job_ids
+    assert count(Job) == 1
 
 
 def test_the_same_submission_at_the_same_time_makes_one_item(archive: Archive) -> None:
