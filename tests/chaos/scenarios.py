@@ -24,7 +24,7 @@ SCENARIOS = (
     Scenario(number=1, title="workers and their processes killed",
              play=killing.killed_workers, long={"rounds": 20}),
     Scenario(number=1, title="the same with the default lease",
-             play=killing.killed_workers, long={"rounds": 5, "lease": 15.0}),
+             play=killing.killed_workers, long={"rounds": 5, "lease": 10.0}),
     Scenario(number=2, title="Redis dies under load, once for good",
              play=outages.redis_dies, long={"rounds": 3}),
     Scenario(number=3, title="the database is away under load",
