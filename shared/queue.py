@@ -148,10 +148,6 @@ def _message(kind: str, lane: str, job_id: str, soft_limit: float, hard_limit: f
 
 def send(task: str, *, queue: str, expires: float, args: Sequence[Any] = ()) -> bool:
     """Send a task without a job, such as a canary; False when Redis is away."""
-    return _send(task, args=args, queue=queue, expires=expires, ignore_result=True)
-
-
-def _send(task: str, *, args: Sequence[Any], queue: str, **options: Any) -> bool:
     if breaker.is_open:
         return False
     try:
@@ -159,10 +155,11 @@ def _send(task: str, *, args: Sequence[Any], queue: str, **options: Any) -> bool
             task,
             args=args,
             queue=queue,
+            expires=expires,
+            ignore_result=True,
             # After a restart of Redis the first try on a pooled connection fails, the second works.
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0},
-            **options,
         )
     except (KombuError, *REDIS_ERRORS) as error:
         breaker.failed()

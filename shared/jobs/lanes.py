@@ -18,8 +18,6 @@ from shared.errors import NotFound
 LANES_OF = {"ai": ("ai", "ai.bulk"), "speech": ("speech",)}
 #: Every lane.
 LANES = tuple(lane for lanes in LANES_OF.values() for lane in lanes)
-#: The rung jobs of a lane that nobody has tuned yet.
-FIRST_WINDOW = 8
 
 
 class UnknownQueue(NotFound):

@@ -589,14 +589,10 @@ def _remember(session: Session, held: Claim, *, outcome: str, message: str) -> N
     )
 
 
-def _is_still(held: Claim) -> tuple[ColumnElement[bool], ...]:
-    return (Job.id == held.job_id, Job.attempt == held.attempt, IS_RUNNING)
-
-
 def _fenced(session: Session, held: Claim, **values: Any) -> None:
     result = session.execute(
         update(Job)
-        .where(*_is_still(held))
+        .where(Job.id == held.job_id, Job.attempt == held.attempt, IS_RUNNING)
         .values(**values)
         .execution_options(synchronize_session=False)
     )

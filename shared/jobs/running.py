@@ -22,7 +22,7 @@ from shared.database.engine import reading, writing
 from shared.database.models import Job, JobState, Lane
 from shared.errors import BharatVerseError, Unavailable
 from shared.jobs import dispatch, lease, ledger, shutdown
-from shared.jobs.kinds import kind_of
+from shared.jobs.kinds import GRACE, kind_of
 from shared.jobs.lanes import urgent_lane
 from shared.jobs.ledger import IS_QUEUED, IS_RUNNING, Cancelled, Claim, LeaseLost
 from shared.jobs.progress import PROGRESS_STATE, meta
@@ -82,7 +82,7 @@ class RunningJob:
         self._published_at = 0.0
         self._claimed_at = time.monotonic()
         self._renewed_at = self._claimed_at
-        self._soft_limit = kind_of(held.kind).soft_limit
+        self._kind = kind_of(held.kind)
         self._interruption: BharatVerseError | None = None
         self._finished = False
         self._beating = threading.Lock()
@@ -152,16 +152,14 @@ class RunningJob:
         if isinstance(self._interruption, LeaseLost):
             return
         now = time.monotonic()
-        if now - self._claimed_at > self._soft_limit + 0.7 * (
-            kind_of(self._held.kind).hard_limit - self._soft_limit
-        ):
+        if now - self._claimed_at > self._kind.soft_limit + 0.7 * GRACE:
             # Native code that hears no interruption is killed soon: say why before that.
             with writing() as session:
                 ledger.fail(
                     session,
                     self._held,
                     code="timeout",
-                    sentence=ledger.timeout_sentence(self._soft_limit),
+                    sentence=ledger.timeout_sentence(self._kind.soft_limit),
                 )
             raise LeaseLost()
         stopping = shutdown.since()
@@ -235,7 +233,7 @@ class RunningJob:
                 return
             if any(other.losses > 0 and other.id < self.job_id for other in beside):
                 raise HandedBack("Another job that lost a worker goes first.")
-            if time.monotonic() - self._claimed_at > self._soft_limit / 2:
+            if time.monotonic() - self._claimed_at > self._kind.soft_limit / 2:
                 raise HandedBack("It waited long for its worker to be free, and needs its time.")
             self.progress(0, 0, "")
             time.sleep(0.3)
